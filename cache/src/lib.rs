@@ -1,0 +1,19 @@
+//! The local replica of one bucket: its namespace, its content, its debt to the bucket and its agreement with it.
+//!
+//! Owns: `state.db`, the journal, blob files, the ledger, the push and pull loops, the object store adapter.
+//! Does not own: the kernel (`notefs`' front ends), the meaning of notes (`notefs-indexer`), the command line.
+
+pub mod clock;
+pub mod error;
+pub mod replica;
+pub mod store;
+pub mod types;
+
+mod blob;
+mod hints;
+mod push;
+mod state;
+
+pub use error::{Error, Need, Result};
+pub use replica::{Options, Replica};
+pub use types::*;

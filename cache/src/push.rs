@@ -1,0 +1,237 @@
+//! Write-back: the loop that makes the bucket hold what the ledger says it should.
+//!
+//! The ledger is state, not a log: for each key what the bucket holds (`remote` rows), for each inode what it should (its names and
+//! versions). A round compares the two for one inode ([`plan`]), acts on the store, and notes what the store acknowledged. Running a round
+//! twice is harmless, so recovery after any stop is the normal loop.
+//!
+//! Owns: when an inode is pushed, how many at a time, retries. `plan` owns what is done, `push/run.rs` the doing, `push/conflict.rs` what
+//! happens when somebody else was faster.
+
+mod conflict;
+mod directory;
+mod keys;
+mod plan;
+mod run;
+mod upload;
+
+use crate::error::{Error, Result};
+use crate::replica::Replica;
+use crate::state::Mutation;
+use crate::types::Ino;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Inodes pushed at a time.
+const PUSHES_MAX: usize = 16;
+
+/// How often the loop looks for what is due.
+const TICK_MS: u64 = 25;
+
+/// Pauses between tries of an inode that fails: the first, and the longest.
+const RETRY_FIRST_MS: u64 = 250;
+const RETRY_LONGEST_MS: u64 = 15_000;
+
+/// Hint objects are written this long after the last time at the earliest, when nothing else is owed.
+const HINTS_INTERVAL_MS: u64 = 60_000;
+
+/// Descendants of a moved directory marked in one step.
+const EXPAND_STEP: usize = 500;
+
+/// What is under way, and what went wrong.
+#[derive(Default)]
+pub(crate) struct Pusher {
+    /// Something may have become due.
+    pub(crate) owed: AtomicBool,
+    /// The hint object is out of date.
+    pub(crate) hints_owed: AtomicBool,
+    /// Until then, delays do not count (monotonic, ms).
+    hurry_until_ms: AtomicU64,
+    in_flight: Mutex<InFlight>,
+    failures: Mutex<HashMap<Ino, Failure>>,
+}
+
+#[derive(Default)]
+struct InFlight {
+    inodes: HashSet<Ino>,
+    keys: HashSet<String>,
+}
+
+struct Failure {
+    tries: u32,
+    next_ms: u64,
+    at_ms: u64,
+    message: String,
+    retryable: bool,
+}
+
+impl Pusher {
+    /// Whether a push of this inode is under way: its outcome is not in the tables yet.
+    pub(crate) fn is_in_flight(&self, ino: Ino) -> bool {
+        self.in_flight.lock().inodes.contains(&ino)
+    }
+
+    pub(crate) fn in_flight_count(&self) -> u64 {
+        self.in_flight.lock().inodes.len() as u64
+    }
+
+    /// Everything is due until then.
+    pub(crate) fn hurry(&self, until_ms: u64) {
+        self.hurry_until_ms.fetch_max(until_ms, Ordering::AcqRel);
+        self.owed.store(true, Ordering::Release);
+    }
+
+    /// Why the newest push of an inode failed.
+    pub(crate) fn failure_of(&self, ino: Ino) -> Option<String> {
+        self.failures.lock().get(&ino).map(|failure| failure.message.clone())
+    }
+
+    /// The newest failure of all: message, when, whether it is retried.
+    pub(crate) fn newest_failure(&self) -> Option<(String, u64, bool)> {
+        let failures = self.failures.lock();
+        let newest = failures.values().max_by_key(|failure| failure.at_ms)?;
+        Some((newest.message.clone(), newest.at_ms, newest.retryable))
+    }
+}
+
+impl Replica {
+    pub(crate) async fn run_pusher(self: Arc<Self>) {
+        let mut tasks = tokio::task::JoinSet::new();
+        let mut hints_written_ms = self.now_ms();
+        while !self.stopping.load(Ordering::Acquire) {
+            while tasks.try_join_next().is_some() {}
+            if self.pusher.owed.load(Ordering::Acquire) {
+                for ino in self.due(PUSHES_MAX - tasks.len().min(PUSHES_MAX)) {
+                    tasks.spawn(Arc::clone(&self).push_one(ino));
+                }
+            } else if self.now_ms() > hints_written_ms + HINTS_INTERVAL_MS {
+                hints_written_ms = self.now_ms();
+                if let Err(error) = self.write_hints().await {
+                    tracing::warn!(%error, "Could not store the hint object; it is tried again");
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// The inodes whose time has come, oldest debt first; they count as in flight from now on.
+    fn due(&self, free: usize) -> Vec<Ino> {
+        let now = self.now_ms();
+        let hurry = self.pusher.hurry_until_ms.load(Ordering::Acquire) > now;
+        let unreachable = self.store_unreachable();
+        let mut tables = self.state.lock();
+        let failures = self.pusher.failures.lock();
+        let mut in_flight = self.pusher.in_flight.lock();
+        if tables.dirty.is_empty() {
+            self.pusher.owed.store(false, Ordering::Release);
+            return Vec::new();
+        }
+        let free = match unreachable {
+            true if in_flight.inodes.is_empty() => free.min(1),
+            true => 0,
+            false => free,
+        };
+        let retry_at = |ino: &Ino| failures.get(ino).map_or(0, |failure| failure.next_ms);
+        let mut due: Vec<(u64, Ino)> = tables
+            .dirty
+            .iter()
+            .filter(|(ino, debt)| (hurry || debt.due_ms <= now) && retry_at(ino) <= now && !in_flight.inodes.contains(ino))
+            .map(|(ino, debt)| (debt.since_ms, *ino))
+            .collect();
+        due.sort_unstable();
+        due.truncate(free);
+        in_flight.inodes.extend(due.iter().map(|(_, ino)| *ino));
+        tables.dirty.shrink_to(1024);
+        due.into_iter().map(|(_, ino)| ino).collect()
+    }
+
+    async fn push_one(self: Arc<Self>, ino: Ino) {
+        let was_unreachable = self.store_unreachable();
+        let result = match self.expand_subtree(ino) {
+            Ok(()) => self.push_inode(ino).await,
+            failed => failed,
+        };
+        let now = self.now_ms();
+        let mut failures = self.pusher.failures.lock();
+        match result {
+            Ok(()) => {
+                failures.remove(&ino);
+                if was_unreachable {
+                    failures.values_mut().for_each(|failure| failure.next_ms = now);
+                }
+            }
+            Err(error) => {
+                let failure = failures.entry(ino).or_insert(Failure {
+                    tries: 0,
+                    next_ms: 0,
+                    at_ms: now,
+                    message: String::new(),
+                    retryable: true,
+                });
+                let pause = RETRY_FIRST_MS.saturating_mul(1 << failure.tries.min(10)).min(RETRY_LONGEST_MS);
+                if failure.tries == 0 {
+                    tracing::warn!(ino, %error, "Could not store a change; it is safe here and tried again");
+                }
+                failure.tries += 1;
+                failure.at_ms = now;
+                failure.next_ms = now + pause;
+                failure.message = error.to_string();
+                failure.retryable = error.is_retryable();
+            }
+        }
+        drop(failures);
+        self.pusher.in_flight.lock().inodes.remove(&ino);
+    }
+
+    /// Everything below a directory that moved is owed, too; its mark goes only when all of theirs are there.
+    fn expand_subtree(&self, dir: Ino) -> Result<()> {
+        let mut open = match self.state.lock().dirty.get(&dir) {
+            Some(debt) if debt.subtree => vec![dir],
+            _ => return Ok(()),
+        };
+        while let Some(at) = open.pop() {
+            let mut cookie = 0;
+            loop {
+                let children = self.view(|tables| tables.children(at, cookie, EXPAND_STEP))?;
+                let Some(last) = children.last() else { break };
+                cookie = last.cookie;
+                self.change(|op| {
+                    for child in &children {
+                        op.owe(child.ino);
+                        if op.tables.inode(child.ino)?.is_some_and(|inode| inode.is_dir()) {
+                            open.push(child.ino);
+                        }
+                    }
+                    Ok(())
+                })?;
+            }
+        }
+        self.change(|op| {
+            let since_ms = op.tables.dirty.get(&dir).map_or(0, |debt| debt.since_ms);
+            op.push(Mutation::ClearDirty(dir));
+            op.push(Mutation::MarkDirty { ino: dir, since_ms, subtree: false });
+            Ok(())
+        })
+    }
+
+    /// Puts an inode off for a moment: something else must be stored first.
+    pub(crate) fn postpone(&self, ino: Ino, milliseconds: u64) {
+        let due = self.now_ms() + milliseconds;
+        if let Some(debt) = self.state.lock().dirty.get_mut(&ino) {
+            debt.due_ms = due;
+        }
+        let mut failures = self.pusher.failures.lock();
+        if let Some(failure) = failures.get_mut(&ino) {
+            failure.next_ms = due;
+        }
+    }
+}
+
+/// A store's answer that cannot be true; the round is given up and comes again.
+fn contradiction(what: &str) -> Error {
+    tracing::warn!(what, "The store contradicts itself; the change is tried again");
+    Error::Posix(libc::EAGAIN)
+}

@@ -1,0 +1,93 @@
+//! Directories in the bucket: a marker while they are empty, nothing while they are not, and no trace when they are gone.
+
+use super::keys::resolve_key;
+use super::run::parse;
+use crate::error::Result;
+use crate::replica::Replica;
+use crate::state::{Mutation, Remote};
+use crate::types::{Ino, ROOT_INO};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How long a directory waits for the objects below it to be deleted.
+const CHILDREN_FIRST_MS: u64 = 100;
+
+/// Says of a marker that it was written, where an implied directory has no ETag at all.
+const WRITTEN: &str = "marker";
+
+impl Replica {
+    pub(super) async fn push_directory(self: &Arc<Self>, ino: Ino) -> Result<()> {
+        let (wanted, empty, mine) = self.view(|tables| {
+            let inode = tables.inode(ino)?.filter(|inode| inode.nlink > 0 && ino != ROOT_INO);
+            let wanted = match inode {
+                Some(_) => Some(tables.directory_key(ino)?.key.to_string()),
+                None => None,
+            };
+            Ok((wanted, !tables.has_children(ino)?, tables.remotes_of(ino)?))
+        })?;
+        if let Some(key) = &wanted {
+            let there = mine.iter().find(|remote| remote.key == *key);
+            let marked = there.is_some_and(|remote| remote.etag == WRITTEN);
+            if empty && !marked {
+                let marker = self.store.put_marker(&parse(key.trim_end_matches('/'))?).await;
+                self.note_health(&marker);
+                marker?;
+                self.note_directory(ino, key, WRITTEN)?;
+            } else if there.is_none() {
+                self.note_directory(ino, key, "")?;
+            }
+        }
+        let mut waits = false;
+        for remote in mine.iter().filter(|remote| Some(&remote.key) != wanted.as_ref()) {
+            waits |= !self.remove_marker(ino, remote).await?;
+        }
+        self.pusher.hints_owed.store(true, Ordering::Release);
+        if waits {
+            self.postpone(ino, CHILDREN_FIRST_MS);
+            return Ok(());
+        }
+        self.change(|op| {
+            let now = match op.tables.inode(ino)?.filter(|inode| inode.nlink > 0 && ino != ROOT_INO) {
+                Some(_) => Some(op.tables.directory_key(ino)?.key.to_string()),
+                None => None,
+            };
+            if now == wanted && (now.is_none() || op.tables.has_children(ino)? != empty) {
+                op.push(Mutation::ClearDirty(ino));
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes what is left of a directory under an old key; `false` if there are still objects below.
+    async fn remove_marker(self: &Arc<Self>, ino: Ino, remote: &Remote) -> Result<bool> {
+        let (taken, below) = self.view(|tables| {
+            let taken = resolve_key(tables, &remote.key)?.is_some_and(|other| other != ino);
+            let below = tables.remotes_under(&remote.key, &remote.key, 1)?;
+            Ok((taken, !below.is_empty()))
+        })?;
+        if !taken {
+            if below {
+                return Ok(false);
+            }
+            let gone = self.store.delete_marker(&parse(remote.key.trim_end_matches('/'))?).await;
+            self.note_health(&gone);
+            gone?;
+        }
+        self.change(|op| {
+            if op.tables.remote(&remote.key)?.is_some_and(|now| now.ino == ino) {
+                op.push(Mutation::DropRemote(remote.key.clone()));
+            }
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
+    fn note_directory(&self, ino: Ino, key: &str, etag: &str) -> Result<()> {
+        self.change(|op| {
+            let remote =
+                Remote { key: key.to_owned(), ino, etag: etag.to_owned(), content_version: 1, meta_version: 1, noted: 0 };
+            op.push(Mutation::PutRemote(remote));
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! One round for one inode: look, plan, act, note.
+
+use super::keys::resolve_key;
+use super::plan::{Delete, Plan, Situation, Write, plan};
+use super::contradiction;
+use crate::error::{Error, Result};
+use crate::replica::Replica;
+use crate::state::{Inode, Mutation, Place, Remote};
+use crate::store::{Condition, Deleted, ETag, Listed, ObjectKey, Written};
+use crate::types::Ino;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Rounds in which a key's outcome is disputed before the inode is put off.
+const ROUNDS_MAX: usize = 4;
+
+/// How long an inode waits for a key that another one is working on.
+const KEY_BUSY_MS: u64 = 50;
+
+/// An inode as it was when its round began.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub(super) ino: Ino,
+    /// `None`: the inode is gone, only its objects are left.
+    pub(super) inode: Option<Inode>,
+    pub(super) wanted: Vec<String>,
+    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Replica {
+    /// Brings the bucket up to date with one inode.
+    pub(super) async fn push_inode(self: &Arc<Self>, ino: Ino) -> Result<()> {
+        let directory = self.view(|tables| {
+            let marker = tables.remotes_of(ino)?.iter().any(|remote| remote.key.ends_with('/'));
+            Ok(tables.inode(ino)?.map_or(marker, |inode| inode.is_dir()))
+        })?;
+        if directory {
+            return self.push_directory(ino).await;
+        }
+        for _ in 0..ROUNDS_MAX {
+            let keys = self.keys_of(ino)?;
+            let Some(_guard) = self.hold_keys(keys.clone()) else {
+                self.postpone(ino, KEY_BUSY_MS);
+                return Ok(());
+            };
+            if self.keys_of(ino)? != keys {
+                continue;
+            }
+            let (snapshot, plan) = self.look(ino)?;
+            if self.act(&snapshot, &plan).await? {
+                return self.settle(&snapshot);
+            }
+        }
+        Err(contradiction("conditions keep failing"))
+    }
+
+    /// Every key that a round for this inode may touch.
+    fn keys_of(&self, ino: Ino) -> Result<Vec<String>> {
+        self.view(|tables| {
+            let mut keys: HashSet<String> = tables.remotes_of(ino)?.into_iter().map(|remote| remote.key).collect();
+            for name in tables.names_of(ino)? {
+                if let Ok(key) = tables.key_of(&name)? {
+                    keys.insert(key.as_str().to_owned());
+                }
+            }
+            let mut keys: Vec<String> = keys.into_iter().collect();
+            keys.sort_unstable();
+            Ok(keys)
+        })
+    }
+
+    fn look(&self, ino: Ino) -> Result<(Snapshot, Plan)> {
+        self.view(|tables| {
+            let inode = tables.inode(ino)?;
+            let mut wanted = Vec::new();
+            for name in tables.names_of(ino)? {
+                if let Ok(key) = tables.key_of(&name)? {
+                    wanted.push(key.as_str().to_owned());
+                }
+            }
+            let mine = tables.remotes_of(ino)?;
+            let mut at_wanted = Vec::new();
+            for key in &wanted {
+                at_wanted.extend(tables.remote(key)?);
+            }
+            let mut wanted_by_others = HashSet::new();
+            for remote in mine.iter().filter(|remote| !wanted.contains(&remote.key)) {
+                if resolve_key(tables, &remote.key)?.is_some_and(|other| other != ino) {
+                    wanted_by_others.insert(remote.key.clone());
+                }
+            }
+            let versions = inode.as_ref().map_or((0, 0), |inode| (inode.content_version, inode.meta_version));
+            let situation = Situation {
+                wanted: &wanted,
+                versions,
+                at_wanted: &at_wanted,
+                mine: &mine,
+                wanted_by_others: &wanted_by_others,
+                copy: self.capabilities.copy,
+            };
+            let plan = plan(ino, &situation);
+            let xattrs = if inode.is_some() { tables.xattrs(ino)? } else { Vec::new() };
+            Ok((Snapshot { ino, inode, wanted, xattrs }, plan))
+        })
+    }
+
+    /// Does what was planned; `false` if the bucket was not as expected and the inode must be looked at again.
+    async fn act(self: &Arc<Self>, snapshot: &Snapshot, plan: &Plan) -> Result<bool> {
+        for write in &plan.writes {
+            let (Write::Put { key, .. } | Write::Copy { key, .. }) = write;
+            self.preserve_other(snapshot.ino, key).await?;
+            let done = match write {
+                Write::Put { key, condition } => self.put(snapshot, key, condition).await?,
+                Write::Copy { from, etag, key } => self.copy(snapshot, from, etag, key).await?,
+            };
+            if !done {
+                return Ok(false);
+            }
+        }
+        if !plan.deletes.is_empty() && snapshot.inode.as_ref().is_some_and(|inode| inode.nlink == 0) {
+            self.fetch_whole(snapshot.ino).await?;
+        }
+        for delete in &plan.deletes {
+            self.delete(delete).await?;
+        }
+        Ok(true)
+    }
+
+    /// The object that is about to be overwritten may be the only place of another file's content.
+    async fn preserve_other(self: &Arc<Self>, ino: Ino, key: &str) -> Result<()> {
+        let endangered = self.view(|tables| {
+            let Some(remote) = tables.remote(key)?.filter(|remote| remote.ino != ino) else { return Ok(None) };
+            let elsewhere = tables.remotes_of(remote.ino)?.iter().any(|other| {
+                other.key != remote.key && other.content_version == remote.content_version
+            });
+            let alive = tables.inode(remote.ino)?.is_some_and(|inode| inode.size > 0);
+            Ok((alive && !elsewhere).then_some(remote.ino))
+        })?;
+        match endangered {
+            Some(other) => self.fetch_whole(other).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn put(self: &Arc<Self>, snapshot: &Snapshot, key: &str, condition: &Condition) -> Result<bool> {
+        let Some(inode) = &snapshot.inode else { return Ok(true) };
+        let parsed = parse(key)?;
+        let written = self.upload(inode, &snapshot.xattrs, &parsed, condition).await?;
+        match written {
+            Some(Written::Done(etag)) => self.note_written(inode, key, etag).map(|()| true),
+            Some(Written::ConditionFailed) => self.settle_dispute(snapshot, &parsed).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn copy(self: &Arc<Self>, snapshot: &Snapshot, from: &str, etag: &ETag, key: &str) -> Result<bool> {
+        let Some(inode) = &snapshot.inode else { return Ok(true) };
+        let (source, target) = (parse(from)?, parse(key)?);
+        let copied = self.store.copy(&source, etag, &target, &Condition::Absent).await;
+        self.note_health(&copied);
+        match copied {
+            Ok(Written::Done(etag)) => self.note_written(inode, key, etag).map(|()| true),
+            Ok(Written::ConditionFailed) => self.put(snapshot, key, &Condition::Absent).await,
+            Err(error) if error.retryable => Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, "A copy inside the store was refused; uploading instead");
+                self.put(snapshot, key, &Condition::Absent).await
+            }
+        }
+    }
+
+    /// The bucket holds this version under this key.
+    pub(super) fn note_written(&self, inode: &Inode, key: &str, etag: ETag) -> Result<()> {
+        self.pusher.hints_owed.store(true, Ordering::Release);
+        let (content_version, meta_version) = (inode.content_version, inode.meta_version);
+        self.change(|op| {
+            op.push(Mutation::PutRemote(Remote {
+                key: key.to_owned(),
+                ino: inode.ino,
+                etag: etag.0,
+                content_version,
+                meta_version,
+                noted: 0,
+            }));
+            if let Some(mut now) = op.tables.inode(inode.ino)?
+                && now.content_version == content_version
+            {
+                now.base_version = content_version;
+                op.put(&now);
+            }
+            Ok(())
+        })
+    }
+
+    async fn delete(self: &Arc<Self>, delete: &Delete) -> Result<()> {
+        let key = parse(&delete.key)?;
+        let deleted = self.store.delete(&key, Some(&delete.etag)).await;
+        self.note_health(&deleted);
+        let deleted = deleted?;
+        self.pusher.hints_owed.store(true, Ordering::Release);
+        self.change(|op| {
+            op.push(Mutation::DropRemote(delete.key.clone()));
+            Ok(())
+        })?;
+        if deleted == Deleted::ConditionFailed {
+            return self.welcome_back(&key).await;
+        }
+        Ok(())
+    }
+
+    /// An edit beats a delete: somebody changed the object after we had last seen it, so it is a file again.
+    async fn welcome_back(self: &Arc<Self>, key: &ObjectKey) -> Result<()> {
+        let head = self.store.head(key).await;
+        self.note_health(&head);
+        if let Some(info) = head? {
+            self.adopt_line(&Listed { key: key.as_str().to_owned(), object: Some(info) })?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is owed any more, if nothing has changed meanwhile.
+    fn settle(&self, snapshot: &Snapshot) -> Result<()> {
+        let ino = snapshot.ino;
+        self.change(|op| {
+            let now = op.tables.inode(ino)?;
+            let mut wanted = Vec::new();
+            for name in op.tables.names_of(ino)? {
+                if let Ok(key) = op.tables.key_of(&name)? {
+                    wanted.push(key.as_str().to_owned());
+                }
+            }
+            let versions = |inode: &Inode| (inode.content_version, inode.meta_version);
+            let same = now.as_ref().map(versions) == snapshot.inode.as_ref().map(versions) && wanted == snapshot.wanted;
+            let nameless = wanted.is_empty() && now.is_none_or(|inode| inode.nlink == 0);
+            let left_over = nameless && has_tombstones(op.tables, ino)?;
+            if (same || nameless) && !left_over {
+                op.push(Mutation::ClearDirty(ino));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Whether objects of an inode without names are still to be deleted by its own rounds.
+fn has_tombstones(tables: &mut crate::state::Tables, ino: Ino) -> Result<bool> {
+    for remote in tables.remotes_of(ino)? {
+        if resolve_key(tables, &remote.key)?.is_none_or(|other| other == ino) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+pub(super) fn parse(key: &str) -> Result<ObjectKey> {
+    ObjectKey::parse(key).map_err(|problem| Error::Unusable(format!("{key}: {problem}")))
+}
+
+/// Whether a file's bytes are in a blob.
+pub(super) fn in_blob(inode: &Inode) -> bool {
+    inode.place == Place::Blob
+}

@@ -1,0 +1,107 @@
+//! Sending an inode's content: small ones from memory in one request, large ones in parts that notice a change on the way.
+
+use super::run::in_blob;
+use crate::error::Result;
+use crate::replica::Replica;
+use crate::state::{Inode, Place};
+use crate::store::{Condition, ObjectKey, StoreError, StoreErrorKind, StoreResult, UploadSource, Written, USER_METADATA_MAX_BYTES};
+use crate::types::{FileKind, Ino};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Content up to this size is sent whole.
+const PUT_WHOLE_BYTES_MAX: u64 = 8 << 20;
+
+impl Replica {
+    /// Uploads the version that `inode` describes; `None` if it has changed meanwhile.
+    pub(super) async fn upload(
+        self: &Arc<Self>,
+        inode: &Inode,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+        key: &ObjectKey,
+        condition: &Condition,
+    ) -> Result<Option<Written>> {
+        if inode.kind == FileKind::File && inode.size > 0 {
+            self.fetch_whole(inode.ino).await?;
+        }
+        let mut metadata = self.object_metadata(inode, xattrs.to_vec());
+        let mut body = Bytes::new();
+        if inode.kind == FileKind::Symlink && metadata.encoded_size() > USER_METADATA_MAX_BYTES {
+            body = Bytes::from(std::mem::take(&mut metadata.target));
+        }
+        let user = metadata.encode();
+        if inode.kind == FileKind::File && inode.size > PUT_WHOLE_BYTES_MAX {
+            let source = BlobSource { replica: Arc::clone(self), ino: inode.ino, version: inode.content_version, size: inode.size };
+            let written = self.store.put_large(key, &source, &user, condition).await;
+            self.note_health(&written);
+            return Ok(written?);
+        }
+        if inode.kind == FileKind::File {
+            match self.whole(inode)? {
+                Some(bytes) => body = bytes,
+                None => return Ok(None),
+            }
+        }
+        let written = self.store.put(key, body, &user, condition).await;
+        self.note_health(&written);
+        Ok(Some(written?))
+    }
+
+    /// The whole content of a file, if it is still that version.
+    fn whole(&self, inode: &Inode) -> Result<Option<Bytes>> {
+        let _shared = self.stripe(inode.ino).read();
+        let now = self.view(|tables| {
+            let Some(now) = tables.inode(inode.ino)? else { return Ok(None) };
+            if now.content_version != inode.content_version {
+                return Ok(None);
+            }
+            let inline = match now.place {
+                Place::Inline => tables.content(now.ino, Bytes::copy_from_slice)?,
+                _ => None,
+            };
+            Ok(Some((now, inline)))
+        })?;
+        match now {
+            None => Ok(None),
+            Some((_, Some(bytes))) => Ok(Some(bytes)),
+            Some((now, None)) if in_blob(&now) => Ok(Some(self.blobs.read(now.ino, 0, now.size as usize)?.into())),
+            Some((now, None)) => Ok((now.size == 0).then(Bytes::new)),
+        }
+    }
+}
+
+/// A large file that is being uploaded while it may be written to.
+struct BlobSource {
+    replica: Arc<Replica>,
+    ino: Ino,
+    version: u64,
+    size: u64,
+}
+
+#[async_trait]
+impl UploadSource for BlobSource {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn part(&self, range: Range<u64>) -> StoreResult<Option<Bytes>> {
+        let read = || -> Result<Option<Bytes>> {
+            let _shared = self.replica.stripe(self.ino).read();
+            let now = self.replica.view(|tables| tables.inode(self.ino))?;
+            if now.is_none_or(|now| now.content_version != self.version) {
+                return Ok(None);
+            }
+            Ok(Some(self.replica.blobs.read(self.ino, range.start, (range.end - range.start) as usize)?.into()))
+        };
+        read().map_err(|error| StoreError {
+            kind: StoreErrorKind::Garbled,
+            operation: "write",
+            target: format!("inode {}", self.ino),
+            message: error.to_string(),
+            advice: String::new(),
+            retryable: true,
+        })
+    }
+}

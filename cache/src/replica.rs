@@ -1,0 +1,160 @@
+//! The replica: one bucket's folder as this machine knows it, with every operation that a front end asks for.
+//!
+//! Every operation here is local, short and synchronous. Where something must first come from the bucket, it changes
+//! nothing and returns [`crate::Error::Need`]; the caller awaits [`Replica::satisfy`] and runs it again. So no lock is ever held
+//! across the network, and one rule serves FUSE, NFS and the command line.
+//!
+//! Does not own: the order of uploads (`push`), SQL (`state`), the store's protocol (`store`).
+
+mod allocate;
+mod attrs;
+mod conflict_name;
+mod content;
+mod evict;
+mod fetch;
+mod flights;
+mod lifecycle;
+mod listing;
+mod metadata;
+mod names;
+mod op;
+mod rename;
+mod report;
+mod resize;
+mod syncer;
+
+pub(crate) use conflict_name::conflict_name;
+pub use report::*;
+
+use crate::blob::Blobs;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::push::Pusher;
+use crate::state::State;
+use crate::store::{Capabilities, Store, StoreError};
+use crate::types::*;
+use flights::Flights;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+/// How a replica is to be run. None of these discards what an earlier run has cached.
+#[derive(Clone)]
+pub struct Options {
+    /// The private folder that holds `state.db`, the journal and the blobs; made with mode 0700 if it is not there.
+    pub cache_dir: PathBuf,
+    /// Bound on clean cached content; what is owed to the bucket is never evicted and does not count as clean.
+    pub cache_size_bytes: u64,
+    /// How long after the last write a file is uploaded.
+    pub write_back: Duration,
+    /// Refuse every change with EROFS.
+    pub read_only: bool,
+    /// Owner of objects that carry none.
+    pub default_uid: u32,
+    /// Group of objects that carry none.
+    pub default_gid: u32,
+    /// This machine's name, for names of conflict copies.
+    pub host: String,
+    /// Longest wait for the bucket on behalf of one operation; then EIO.
+    pub remote_deadline: Duration,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Told when something changed that no local program did, so that a front end can drop what the kernel caches.
+/// Called without any lock held.
+pub trait Observer: Send + Sync + 'static {
+    /// The name in the directory appeared, vanished or means another inode.
+    fn entry_changed(&self, parent: Ino, name: &[u8]);
+    /// Content or attributes of the inode changed.
+    fn inode_changed(&self, ino: Ino);
+}
+
+/// Contents up to this size live inside `state.db`.
+pub(crate) const INLINE_BYTES_MAX: u64 = 64 << 10;
+
+/// Locks that keep reads and writes of one content apart; inodes share them by number.
+const STRIPES: usize = 64;
+
+/// The name in the root that is notefs' own: objects below it are not files of the folder.
+pub(crate) const RESERVED_NAME: &str = ".notefs";
+
+/// The local replica of one bucket.
+pub struct Replica {
+    /// Itself, for tasks that outlive a call.
+    me: Weak<Replica>,
+    pub(crate) options: Options,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) state: State,
+    pub(crate) blobs: Blobs,
+    /// Held (shared to read, exclusive to change) while blob bytes move; before `state`'s lock, never across the network.
+    pub(crate) stripes: [RwLock<()>; STRIPES],
+    /// Counts of [`Replica::retain`]; taken after `state`'s lock.
+    references: Mutex<HashMap<Ino, u64>>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    observer: RwLock<Option<Arc<dyn Observer>>>,
+    flights: Flights,
+    pub(crate) pusher: Pusher,
+    syncer: syncer::Syncer,
+    synced_op: AtomicU64,
+    synced_seq: AtomicU64,
+    health: Mutex<Health>,
+    changed: Mutex<()>,
+    changed_signal: Condvar,
+    pub(crate) stopping: AtomicBool,
+    /// Names this replica in its writes, so that it knows its own objects when it meets them.
+    pub(crate) writer_id: String,
+    /// Objects of this bucket may carry user metadata that a listing does not show.
+    pub(crate) bears_metadata: AtomicBool,
+    /// Metadata of objects as last read from the hint objects.
+    pub(crate) hints: Mutex<crate::hints::Hints>,
+    /// Held for as long as this replica lives; a second daemon cannot take it.
+    _lock: std::fs::File,
+}
+
+/// What the store's newest answers were like.
+#[derive(Default)]
+struct Health {
+    unreachable: bool,
+    last_error: Option<(u64, StoreError)>,
+}
+
+impl Replica {
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.options.clock.monotonic_ms()
+    }
+
+    pub(crate) fn stripe(&self, ino: Ino) -> &RwLock<()> {
+        &self.stripes[(ino % STRIPES as u64) as usize]
+    }
+
+    /// Notes how a call to the store ended.
+    pub(crate) fn note_health<T>(&self, result: &Result<T, StoreError>) {
+        let mut health = self.health.lock();
+        match result {
+            Ok(_) if !health.unreachable => {}
+            Ok(_) => *health = Health::default(),
+            Err(error) => {
+                health.unreachable = error.retryable;
+                health.last_error = Some((self.now_ms(), error.clone()));
+            }
+        }
+    }
+
+    /// Whether the newest call to the store went unanswered.
+    pub(crate) fn store_unreachable(&self) -> bool {
+        self.health.lock().unreachable
+    }
+
+    pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
+        self.observer.read().clone()
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.options.read_only { Err(Error::Posix(libc::EROFS)) } else { Ok(()) }
+    }
+}

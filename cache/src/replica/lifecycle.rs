@@ -1,0 +1,269 @@
+//! Opening, running and closing a replica.
+
+use super::flights::Flights;
+use super::syncer::Syncer;
+use super::{Health, Observer, Options, Owed, Replica};
+use crate::blob::Blobs;
+use crate::error::{Error, Result};
+use crate::push::Pusher;
+use crate::state::{Inode, Mutation, Place, State};
+use crate::store::Store;
+use crate::types::*;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+impl Replica {
+    /// Opens or creates the replica in `options.cache_dir`, recovering whatever an earlier run left.
+    ///
+    /// Refuses, without touching anything: a folder that another daemon uses, one that belongs to another store, a `state.db` that is
+    /// corrupt or of a newer version.
+    pub fn open(options: Options, store: Arc<dyn Store>, runtime: tokio::runtime::Handle) -> Result<Arc<Replica>> {
+        make_private(&options.cache_dir)?;
+        let lock = take_lock(&options.cache_dir)?;
+        let state = State::open(&options.cache_dir)?;
+        let blobs = Blobs::open(&options.cache_dir.join("blobs"))?;
+        let writer_id = identify(&state, &options, &store.name())?;
+        let bears_metadata = state.lock().meta("bears_metadata")?.as_deref() == Some("1");
+        let replica = Arc::new_cyclic(|me| Replica {
+            me: Weak::clone(me),
+            capabilities: store.capabilities(),
+            store,
+            state,
+            blobs,
+            stripes: std::array::from_fn(|_| RwLock::new(())),
+            references: Mutex::new(HashMap::new()),
+            runtime,
+            observer: RwLock::new(None),
+            flights: Flights::default(),
+            pusher: Pusher::default(),
+            syncer: Syncer::default(),
+            synced_op: AtomicU64::new(0),
+            synced_seq: AtomicU64::new(0),
+            health: Mutex::new(Health::default()),
+            changed: Mutex::new(()),
+            changed_signal: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            writer_id,
+            bears_metadata: AtomicBool::new(bears_metadata),
+            hints: Mutex::default(),
+            options,
+            _lock: lock,
+        });
+        replica.recover()?;
+        Ok(replica)
+    }
+
+    /// Whether `cache_dir` holds a replica already (so that a mount can go on while the store is away).
+    pub fn exists(cache_dir: &Path) -> bool {
+        cache_dir.join("state.db").exists()
+    }
+
+    /// Starts write-back, the first listing and eviction in the background.
+    pub fn start(self: &Arc<Self>) {
+        let replica = Arc::clone(self);
+        let spawned = std::thread::Builder::new().name("notefs-sync".into()).spawn(move || replica.run_syncer());
+        if let Err(error) = spawned {
+            tracing::error!(%error, "Could not start the thread that flushes the disk; fsync will fail");
+        }
+        if !self.options.read_only {
+            self.runtime.spawn(Arc::clone(self).run_pusher());
+        }
+        let replica = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let done = match replica.refresh().await {
+                Ok(()) => replica.list_directory(ROOT_INO).await,
+                failed => failed,
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "Could not list the bucket; each folder is tried again when somebody looks into it");
+            }
+            replica.hints.lock().clear();
+        });
+    }
+
+    /// Registers the front end that is told of changes from outside; replaces an earlier one.
+    pub fn set_observer(&self, observer: Arc<dyn Observer>) {
+        *self.observer.write() = Some(observer);
+    }
+
+    /// Waits until everything written before the call is stored, or `deadline` has passed; tells how much is left.
+    /// Uploads at once, without the write-back delay. `progress` is called with what is still owed, a few times a second.
+    pub async fn drain(&self, deadline: Duration, progress: &(dyn Fn(Owed) + Sync)) -> Owed {
+        let until = self.now_ms() + deadline.as_millis() as u64;
+        loop {
+            self.pusher.hurry(self.now_ms() + 1_000);
+            let owed = self.owed();
+            progress(owed);
+            let hints = owed.count == 0 && self.write_hints().await.is_ok();
+            if hints || self.now_ms() >= until || self.options.read_only {
+                return owed;
+            }
+            tokio::time::sleep(Duration::from_millis(DRAIN_POLL_MS)).await;
+        }
+    }
+
+    /// Stops the background work and makes everything written *synced*. The replica answers nothing afterwards.
+    pub async fn close(&self) -> Result<()> {
+        self.stopping.store(true, Ordering::Release);
+        self.changed_signal.notify_all();
+        self.remember("clean", "1")?;
+        self.sync_now()?;
+        self.state.checkpoint(true)
+    }
+
+    /// Writes a setting of this replica.
+    pub(crate) fn remember(&self, name: &str, value: &str) -> Result<()> {
+        self.change(|op| {
+            op.push(Mutation::PutMeta { name: name.to_owned(), value: value.to_owned() });
+            Ok(())
+        })
+    }
+
+    fn recover(&self) -> Result<()> {
+        self.make_root()?;
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let (clean, last_boot) = self.view(|tables| Ok((tables.meta("clean")?, tables.meta("boot")?)))?;
+        if clean.as_deref() == Some("0") && last_boot.as_deref() != Some(boot.trim()) {
+            self.distrust_blobs()?;
+        }
+        self.pusher.hints_owed.store(clean.as_deref() == Some("0"), Ordering::Release);
+        self.remember("boot", boot.trim())?;
+        self.remember("clean", "0")?;
+        self.sweep()
+    }
+
+    fn make_root(&self) -> Result<()> {
+        self.change(|op| {
+            if op.tables.inode(ROOT_INO)?.is_none() {
+                let root = root_inode(op.now, &self.options);
+                op.put(&root);
+            }
+            Ok(())
+        })
+    }
+
+    /// After a power cut: what was fetched may never have reached the disk, although the tables say that it is there.
+    fn distrust_blobs(&self) -> Result<()> {
+        for ino in self.blobs.inodes() {
+            let dropped = self.change(|op| {
+                let Some(mut inode) = op.tables.inode(ino)?.filter(|inode| inode.place == Place::Blob) else { return Ok(false) };
+                if op.tables.dirty.contains_key(&ino) || !super::content::is_stored(op.tables, &inode)? {
+                    return Ok(false);
+                }
+                op.push(Mutation::DropPresent(ino));
+                inode.place = Place::Nowhere;
+                inode.base_version = inode.content_version;
+                op.put(&inode);
+                Ok(true)
+            })?;
+            self.remove_blob(dropped.then_some(ino));
+        }
+        Ok(())
+    }
+
+    /// Removes what a crash left without a name: unlinked inodes whose last user died, and blobs of no inode.
+    fn sweep(&self) -> Result<()> {
+        self.state.commit()?;
+        for ino in self.view(|tables| tables.orphans())? {
+            self.change(|op| {
+                op.push(Mutation::DropInode(ino));
+                Ok(())
+            })?;
+        }
+        let blobs: HashSet<Ino> = self.blobs.inodes().into_iter().collect();
+        for ino in blobs {
+            let used = self.view(|tables| Ok(tables.inode(ino)?.is_some_and(|inode| inode.place == Place::Blob)))?;
+            self.remove_blob((!used).then_some(ino));
+        }
+        self.state.commit()
+    }
+}
+
+/// How often `drain` looks.
+const DRAIN_POLL_MS: u64 = 25;
+
+fn make_private(dir: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let private = made.and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)));
+    private.map_err(|source| Error::Local {
+        action: "make its folder",
+        path: dir.to_owned(),
+        source,
+        advice: "Name a folder that you may write with --cache",
+    })
+}
+
+fn take_lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(|source| Error::Local { action: "open its lock", path, source, advice: "Check the folder's owner" })?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(Error::Unusable(format!(
+            "Another notefs uses the cache folder {} already\n\nHint: See `notefs status` for its mount; unmount that one, or give this one its \
+             own --cache folder",
+            dir.display()
+        ))),
+    }
+}
+
+/// Ties the folder to its store, once, and gives the replica its name as a writer.
+fn identify(state: &State, options: &Options, store: &str) -> Result<String> {
+    let mut tables = state.lock();
+    if let Some(known) = tables.meta("store")?
+        && known != store
+    {
+        return Err(Error::Unusable(format!(
+            "The cache folder {} belongs to {known}, not to {store}\n\nHint: Give each store its own --cache folder; nothing was changed in this one",
+            options.cache_dir.display()
+        )));
+    }
+    if let Some(writer) = tables.meta("writer")? {
+        return Ok(writer);
+    }
+    let writer = random_name();
+    let put = |name: &str, value: &str| Mutation::PutMeta { name: name.to_owned(), value: value.to_owned() };
+    tables.write(&[put("store", store), put("writer", &writer)])?;
+    Ok(writer)
+}
+
+/// 64 random bits from the kernel.
+fn random_name() -> String {
+    let mut bytes = [0; 8];
+    let read = File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    if read.is_err() {
+        bytes = std::process::id().to_le_bytes().repeat(2).try_into().unwrap_or_default();
+    }
+    format!("{:016x}", u64::from_le_bytes(bytes))
+}
+
+fn root_inode(now: Timestamp, options: &Options) -> Inode {
+    Inode {
+        ino: ROOT_INO,
+        kind: FileKind::Directory,
+        mode: 0o755,
+        uid: options.default_uid,
+        gid: options.default_gid,
+        rdev: 0,
+        nlink: 2,
+        size: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        content_version: 1,
+        meta_version: 1,
+        base_version: 0,
+        place: Place::Nowhere,
+        known: false,
+        link_id: 0,
+        parent: ROOT_INO,
+        text: Vec::new(),
+        segment: None,
+    }
+}

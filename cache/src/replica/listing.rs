@@ -1,0 +1,133 @@
+//! Learning names from the bucket: a directory is listed when somebody first looks into it.
+//!
+//! A recursive listing is tried first, for it answers a whole vault in a few pages; a bucket that is too big for that is listed directory by
+//! directory. What a listing shows is adopted only where nothing local speaks against it.
+
+use super::Replica;
+use super::flights::Flight;
+use crate::error::{Error, Result};
+use crate::store::{Lister, Listed, ObjectKey, StoreError};
+use crate::types::*;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+mod adopt;
+
+/// A vault with at most this many keys is learnt by one recursive listing.
+const RECURSIVE_KEYS_MAX: usize = 20_000;
+
+/// Objects whose metadata is looked at to find out whether this bucket's objects carry any.
+const SAMPLES: usize = 3;
+
+impl Replica {
+    /// Whether objects of this bucket may carry metadata that a listing does not show.
+    pub(crate) fn bears_metadata(&self) -> bool {
+        self.bears_metadata.load(Ordering::Acquire)
+    }
+
+    /// Learns the names in a directory, and below it if they are not too many.
+    pub(super) async fn list_directory(self: &Arc<Self>, dir: Ino) -> Result<()> {
+        let _flight = self.flights.board(Flight::Listing(dir)).await;
+        let known = self.view(|tables| Ok(tables.live_inode(dir)?.known))?;
+        if known {
+            return Ok(());
+        }
+        let listed = self.learn_names(dir).await;
+        if let Err(Error::Store(error)) = &listed {
+            self.note_health::<()>(&Err(error.clone()));
+        }
+        listed
+    }
+
+    /// Lists again what is known already and follows what others changed; at a start with a cache from an earlier run.
+    pub(crate) async fn refresh(self: &Arc<Self>) -> Result<()> {
+        let _flight = self.flights.board(Flight::Listing(ROOT_INO)).await;
+        let known = self.view(|tables| Ok(tables.live_inode(ROOT_INO)?.known))?;
+        if known { self.learn_names(ROOT_INO).await } else { Ok(()) }
+    }
+
+    async fn learn_names(self: &Arc<Self>, dir: Ino) -> Result<()> {
+        let (prefix, began) = self.view(|tables| Ok((tables.directory_key(dir)?.key, tables.op())))?;
+        let mut lister = self.store.list(&prefix, true).await?;
+        let (page, complete) = collect(lister.as_mut(), RECURSIVE_KEYS_MAX).await?;
+        self.note_health(&Ok::<(), StoreError>(()));
+        if dir == ROOT_INO {
+            self.look_at_bucket(&page).await?;
+        }
+        let mut visited = HashSet::from([dir]);
+        if complete {
+            let seen: HashSet<&str> = page.iter().map(|listed| listed.key.as_str()).collect();
+            for listed in &page {
+                self.adopt(dir, &prefix, listed, &mut visited)?;
+            }
+            self.drop_vanished(&prefix, &seen, began)?;
+            return self.mark_known(visited);
+        }
+        drop(page);
+        let mut lister = self.store.list(&prefix, false).await?;
+        while let Some(page) = lister.next_page().await? {
+            for listed in &page {
+                self.adopt(dir, &prefix, listed, &mut visited)?;
+            }
+        }
+        self.mark_known(HashSet::from([dir]))
+    }
+
+    /// Reads the hints, and finds out whether there can be metadata beyond them.
+    async fn look_at_bucket(&self, page: &[Listed]) -> Result<()> {
+        let ours = page.iter().any(|listed| listed.key.starts_with(super::RESERVED_NAME));
+        let hints = if ours { self.read_hints().await? } else { Default::default() };
+        *self.hints.lock() = hints;
+        let mut bears = ours || self.bears_metadata();
+        let samples = page.iter().filter(|listed| listed.object.is_some()).filter_map(|listed| ObjectKey::parse(&listed.key).ok());
+        for key in samples.take(SAMPLES) {
+            if bears || !self.capabilities.user_metadata {
+                break;
+            }
+            bears = self.store.head(&key).await?.and_then(|info| info.user).is_some_and(|user| !user.is_empty());
+        }
+        self.bears_metadata.store(bears, Ordering::Release);
+        self.remember("bears_metadata", if bears { "1" } else { "0" })
+    }
+
+    fn mark_known(&self, directories: HashSet<Ino>) -> Result<()> {
+        for dir in directories {
+            self.change(|op| {
+                if let Some(mut inode) = op.tables.inode(dir)?.filter(|inode| inode.is_dir() && !inode.known) {
+                    inode.known = true;
+                    op.put(&inode);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Objects that we knew and that a complete listing no longer shows are gone, unless they are younger than it.
+    fn drop_vanished(&self, prefix: &str, seen: &HashSet<&str>, began: u64) -> Result<()> {
+        let mut after = String::new();
+        loop {
+            let rows = self.view(|tables| tables.remotes_under(prefix, &after, 500))?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.key.clone();
+            for row in rows.iter().filter(|row| row.noted <= began && !seen.contains(row.key.as_str())) {
+                if !row.key.ends_with('/') {
+                    self.object_vanished(row)?;
+                }
+            }
+        }
+    }
+}
+
+/// Reads pages until the end, or until there are too many lines.
+async fn collect(lister: &mut dyn Lister, keys_max: usize) -> Result<(Vec<Listed>, bool), StoreError> {
+    let mut all = Vec::new();
+    while let Some(page) = lister.next_page().await? {
+        all.extend(page);
+        if all.len() > keys_max {
+            return Ok((all, false));
+        }
+    }
+    Ok((all, true))
+}

@@ -1,0 +1,344 @@
+//! What the replica tells about itself: the ladder of durability, what is owed, and the stream of changes for an index.
+
+use super::Replica;
+use crate::error::Result;
+use crate::state::{LoggedChange, Mutation};
+use crate::store::RequestCounts;
+use crate::types::*;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What has not reached the bucket yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Owed {
+    /// Files and directories with changes that are not stored.
+    pub count: u64,
+    /// Their bytes, as far as content must be sent.
+    pub bytes: u64,
+    /// Age of the oldest such change in milliseconds.
+    pub oldest_age_ms: Option<u64>,
+}
+
+/// A key of the bucket that is not shown under its own name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SkippedKey {
+    /// The key as the store lists it.
+    pub key: String,
+    /// Why, in words for people.
+    pub reason: String,
+    /// The path under which it can be reached, if it can.
+    pub alias: Option<String>,
+}
+
+/// The newest failure, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What, where and what to do, in one line.
+    pub message: String,
+    /// How long ago it happened, in milliseconds.
+    pub age_ms: u64,
+    /// Whether it is tried again by itself.
+    pub retryable: bool,
+}
+
+/// The state of a whole replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplicaStatus {
+    /// The store's name, without secrets.
+    pub store: String,
+    /// Files and directories known.
+    pub inodes: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Changes since the replica was made: the seq of the newest one.
+    pub written_seq: u64,
+    /// The seq up to which changes are *synced*.
+    pub synced_seq: u64,
+    /// What is not stored.
+    pub owed: Owed,
+    /// Uploads, copies and deletions under way now.
+    pub in_flight: u64,
+    /// Bytes of content on the local disk.
+    pub cache_bytes: u64,
+    /// `Options::cache_size_bytes`.
+    pub cache_limit_bytes: u64,
+    /// Requests made to the store since the replica was opened.
+    pub requests: RequestCounts,
+    /// Whether the newest call to the store was answered.
+    pub store_reachable: bool,
+    /// The newest failure that still matters.
+    pub last_error: Option<Problem>,
+    /// Directories whose names are not known yet; 0 when the whole bucket has been listed.
+    pub unlisted_directories: u64,
+    /// Keys that are hidden or shown under an alias (the first 100).
+    pub skipped_keys: Vec<SkippedKey>,
+    /// How many there are in all.
+    pub skipped_key_count: u64,
+    /// Conflict copies made since the replica was made.
+    pub conflicts: u64,
+}
+
+/// The state of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileStatus {
+    /// Its path below the mount.
+    pub path: String,
+    /// Its highest step.
+    pub step: Step,
+    /// Size in bytes.
+    pub size: u64,
+    /// Bytes of it on the local disk.
+    pub cached_bytes: u64,
+    /// The object's key.
+    pub key: Option<String>,
+    /// The object's version as far as known.
+    pub etag: Option<String>,
+    /// How long ago its oldest change that is not stored was made, in milliseconds.
+    pub owed_for_ms: Option<u64>,
+    /// Why its newest upload failed, if it did.
+    pub last_error: Option<String>,
+}
+
+/// One change of the namespace or of content, in the order of its seq.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The file at this path is new or has new content: read it now.
+    Upsert {
+        /// Path below the mount.
+        path: Vec<u8>,
+        /// The file.
+        ino: Ino,
+    },
+    /// No file is at this path any more.
+    Gone {
+        /// Path below the mount.
+        path: Vec<u8>,
+    },
+    /// A directory got another path, and everything below it too.
+    Moved {
+        /// Path before.
+        from: Vec<u8>,
+        /// Path after.
+        to: Vec<u8>,
+    },
+}
+
+/// A file that an index has not seen yet, although nobody changed it: it came with the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BacklogItem {
+    /// Names it for [`Replica::backlog_done`].
+    pub cookie: u64,
+    /// Path below the mount.
+    pub path: Vec<u8>,
+    /// The file.
+    pub ino: Ino,
+}
+
+/// Skipped keys that a status shows.
+const SKIPPED_SHOWN_MAX: usize = 100;
+
+/// Files put into the backlog in one step.
+const REFILL_STEP: usize = 1000;
+
+/// Reports.
+impl Replica {
+    /// The state of the whole replica.
+    pub fn status(&self) -> ReplicaStatus {
+        let owed = self.owed();
+        let mut tables = self.state.lock();
+        let skipped = tables.skipped(SKIPPED_SHOWN_MAX).unwrap_or_default();
+        let skipped = skipped.into_iter().map(|(key, reason, alias)| SkippedKey { key, reason, alias });
+        ReplicaStatus {
+            store: self.store.name(),
+            inodes: tables.count("inode").unwrap_or(0),
+            bytes: tables.total_bytes().unwrap_or(0),
+            written_seq: tables.change_seq(),
+            synced_seq: self.synced_seq.load(Ordering::Acquire),
+            owed,
+            in_flight: self.pusher.in_flight_count(),
+            cache_bytes: tables.local_bytes,
+            cache_limit_bytes: self.options.cache_size_bytes,
+            requests: self.store.requests(),
+            store_reachable: !self.store_unreachable(),
+            last_error: self.problem(),
+            unlisted_directories: tables.count("inode WHERE kind = 1 AND known = 0").unwrap_or(0),
+            skipped_keys: skipped.collect(),
+            skipped_key_count: tables.count("skipped").unwrap_or(0),
+            conflicts: tables.meta("conflicts").ok().flatten().and_then(|count| count.parse().ok()).unwrap_or(0),
+        }
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        let now = self.now_ms();
+        let push = self.pusher.newest_failure();
+        let push = push.map(|(message, at_ms, retryable)| Problem { message, age_ms: now.saturating_sub(at_ms), retryable });
+        let health = self.health.lock();
+        let call = health.last_error.as_ref().filter(|_| health.unreachable || push.is_some());
+        push.or_else(|| {
+            call.map(|(at_ms, error)| Problem {
+                message: error.to_string(),
+                age_ms: now.saturating_sub(*at_ms),
+                retryable: error.retryable,
+            })
+        })
+    }
+
+    /// What is not stored.
+    pub(crate) fn owed(&self) -> Owed {
+        let now_ms = (self.options.clock.now().as_nanos() / 1_000_000).max(0) as u64;
+        let mut tables = self.state.lock();
+        let oldest = tables.dirty.values().map(|debt| debt.since_ms).min();
+        let owing: Vec<Ino> = tables.dirty.keys().copied().collect();
+        let sizes = owing.into_iter().filter_map(|ino| tables.inode(ino).ok().flatten().map(|inode| inode.size));
+        let bytes = sizes.sum();
+        Owed { count: tables.dirty.len() as u64, bytes, oldest_age_ms: oldest.map(|since| now_ms.saturating_sub(since)) }
+    }
+
+    /// The state of one file or directory.
+    pub fn file_status(&self, ino: Ino) -> Result<FileStatus> {
+        let step = self.step(ino)?;
+        let now_ms = (self.options.clock.now().as_nanos() / 1_000_000).max(0) as u64;
+        let mut tables = self.state.lock();
+        let inode = tables.live_inode(ino)?;
+        let path = match inode.is_dir() {
+            true => tables.directory_key(ino)?.path.to_vec(),
+            false => match tables.names_of(ino)?.first() {
+                Some(name) => tables.path_of(name.parent, &name.name)?,
+                None => Vec::new(),
+            },
+        };
+        let remote = tables.remotes_of(ino)?.into_iter().next();
+        let owed_for_ms = tables.dirty.get(&ino).map(|debt| now_ms.saturating_sub(debt.since_ms));
+        Ok(FileStatus {
+            path: String::from_utf8_lossy(&path).into_owned(),
+            step,
+            size: inode.attr().size,
+            cached_bytes: tables.local.peek(&ino).copied().unwrap_or(0),
+            key: remote.as_ref().map(|remote| remote.key.clone()),
+            etag: remote.map(|remote| remote.etag).filter(|etag| !etag.is_empty()),
+            owed_for_ms,
+            last_error: self.pusher.failure_of(ino),
+        })
+    }
+
+    /// The step alone: cheap.
+    pub fn step(&self, ino: Ino) -> Result<Step> {
+        let mut tables = self.state.lock();
+        let inode = tables.live_inode(ino)?;
+        let step = match tables.dirty.get(&ino) {
+            None if inode.is_dir() && self.pusher.hints_owed.load(Ordering::Acquire) => Step::Synced,
+            None => Step::Stored,
+            Some(debt) if debt.op <= self.synced_op.load(Ordering::Acquire) => Step::Synced,
+            Some(_) => Step::Written,
+        };
+        Ok(step)
+    }
+}
+
+/// The stream of changes, for one index.
+impl Replica {
+    /// The seq of the newest change; 0 if there was none.
+    pub fn written_seq(&self) -> u64 {
+        self.state.lock().change_seq()
+    }
+
+    /// Blocks the calling thread until there is a change after `seq` or backlog to do, or `timeout` has passed.
+    /// Returns whether there is.
+    pub fn wait_for_changes(&self, seq: u64, timeout: Duration) -> bool {
+        if self.has_changes(seq) {
+            return true;
+        }
+        let mut guard = self.changed.lock();
+        self.changed_signal.wait_for(&mut guard, timeout);
+        drop(guard);
+        self.has_changes(seq)
+    }
+
+    fn has_changes(&self, seq: u64) -> bool {
+        let mut tables = self.state.lock();
+        tables.change_seq() > seq || tables.backlog(1).is_ok_and(|backlog| !backlog.is_empty())
+    }
+
+    /// At most `limit` changes after `seq`, and the seq that applying them reaches: first names that went or moved, oldest first,
+    /// then every file with new content under the path that it has *now*. Content is read afterwards and may be newer than the
+    /// change, and the path may be one that a later move leads to: applying that move must keep what is at its target already.
+    pub fn changes_after(&self, seq: u64, limit: usize) -> Result<(Vec<Change>, u64)> {
+        self.view(|tables| {
+            tables.unread_changes.clear();
+            let logged = tables.logged_changes(seq, limit)?;
+            let reached = if logged.len() < limit { tables.change_seq() } else { logged.last().map_or(seq, |last| last.0) };
+            let (mut changes, mut inodes) = (Vec::with_capacity(logged.len()), Vec::new());
+            for (_, change) in logged {
+                match change {
+                    LoggedChange::Gone(path) => changes.push(Change::Gone { path }),
+                    LoggedChange::Moved { from, to } => changes.push(Change::Moved { from, to }),
+                    LoggedChange::Content(ino) => inodes.push(ino),
+                }
+            }
+            let mut seen = HashSet::new();
+            for ino in inodes.into_iter().filter(|ino| seen.insert(*ino)) {
+                for name in tables.names_of(ino)? {
+                    let path = tables.path_of(name.parent, &name.name)?;
+                    changes.push(Change::Upsert { path, ino });
+                }
+            }
+            Ok((changes, reached))
+        })
+    }
+
+    /// Forgets changes up to `seq`: the index has them on disk.
+    pub fn trim_changes(&self, seq: u64) -> Result<()> {
+        self.change(|op| {
+            op.push(Mutation::TrimChanges(seq));
+            Ok(())
+        })
+    }
+
+    /// How many files wait for their first indexing.
+    pub fn backlog_count(&self) -> Result<u64> {
+        self.view(|tables| tables.count("backlog"))
+    }
+
+    /// At most `limit` of them, without taking them.
+    pub fn backlog(&self, limit: usize) -> Result<Vec<BacklogItem>> {
+        self.view(|tables| {
+            let mut items = Vec::new();
+            for ino in tables.backlog(limit)? {
+                let names = tables.names_of(ino)?;
+                if names.is_empty() {
+                    items.push(BacklogItem { cookie: ino, path: Vec::new(), ino });
+                }
+                for name in names {
+                    let path = tables.path_of(name.parent, &name.name)?;
+                    items.push(BacklogItem { cookie: ino, path, ino });
+                }
+            }
+            Ok(items)
+        })
+    }
+
+    /// They are indexed (or given up).
+    pub fn backlog_done(&self, cookies: &[u64]) -> Result<()> {
+        self.change(|op| {
+            cookies.iter().for_each(|ino| op.push(Mutation::DropBacklog(*ino)));
+            Ok(())
+        })
+    }
+
+    /// Puts every file into the backlog: the index starts anew.
+    pub fn backlog_refill(&self) -> Result<()> {
+        self.state.commit()?;
+        let mut after = 0;
+        loop {
+            let files = self.view(|tables| tables.files_after(after, REFILL_STEP))?;
+            let Some(last) = files.last() else { return Ok(()) };
+            after = *last;
+            self.change(|op| {
+                files.iter().for_each(|ino| op.push(Mutation::AddBacklog(*ino)));
+                Ok(())
+            })?;
+        }
+    }
+}

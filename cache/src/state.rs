@@ -1,0 +1,176 @@
+//! All the local truth: inodes, names, small contents, and the ledger of what is owed to the bucket.
+//!
+//! One SQLite file behind one lock. Operations share an open transaction, and each is made safe against the daemon's death by
+//! one record in the journal (`state/journal.rs`) before it is applied. [`State::commit`] ends the shared transaction some
+//! ten times a second; [`State::sync`] ends it and flushes the disk once for everybody who waits.
+//!
+//! Inode rows and inline contents are written behind: they live in `cache`, marked dirty, and reach their tables at the commit,
+//! so that a note that is created, written and renamed costs one row, not three.
+//!
+//! Lock order: the content stripe of an inode (`replica`), then `State`'s lock, then `replica`'s reference counts.
+//!
+//! Owns SQL. Does not own meaning: which mutations an operation consists of is `replica`'s and `push`'s business.
+
+mod apply;
+mod cache;
+mod commit;
+mod journal;
+mod query;
+mod record;
+mod row;
+mod schema;
+
+pub(crate) use query::DirectoryKey;
+pub(crate) use record::{Dentry, Inode, LoggedChange, Mutation, Place, Remote};
+
+use crate::error::{Error, Result};
+use crate::types::Ino;
+use cache::RowCache;
+use journal::Journal;
+use parking_lot::{Mutex, MutexGuard};
+use rusqlite::Connection;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Commit when the journal has grown to this.
+const JOURNAL_BYTES_MAX: u64 = 8 << 20;
+
+/// Commit when this many operations share the transaction.
+const OPERATIONS_PER_COMMIT_MAX: u64 = 2000;
+
+/// What is known in memory of an inode that is owed to the bucket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Debt {
+    /// Wall clock, milliseconds: kept across restarts.
+    pub(crate) since_ms: u64,
+    /// Everything below this directory is owed, too.
+    pub(crate) subtree: bool,
+    /// Not to be pushed before this, on the monotonic clock in milliseconds.
+    pub(crate) due_ms: u64,
+    /// When it was first owed in this run, on the monotonic clock; 0 if before.
+    pub(crate) first_ms: u64,
+    /// The newest operation on it: once that is flushed, the inode is *synced*.
+    pub(crate) op: u64,
+}
+
+/// The tables, open for reading and changing. Reached only through [`State::lock`].
+pub(crate) struct Tables {
+    connection: Connection,
+    journal: Journal,
+    cache: RowCache,
+    in_transaction: bool,
+    /// The newest operation.
+    op: u64,
+    /// The newest operation that SQLite has committed.
+    committed_op: u64,
+    next_ino: Ino,
+    next_cookie: u64,
+    change_seq: u64,
+    /// Owed inodes.
+    pub(crate) dirty: HashMap<Ino, Debt>,
+    /// Inodes with a content change in the log that nobody has read yet.
+    pub(crate) unread_changes: HashSet<Ino>,
+    /// Paths and keys of directories, as last computed.
+    pub(crate) directory_keys: HashMap<Ino, DirectoryKey>,
+    /// Content on the local disk, in bytes, by inode; the order is that of last use.
+    pub(crate) local: lru::LruCache<Ino, u64>,
+    pub(crate) local_bytes: u64,
+}
+
+/// `state.db` and its journal.
+pub(crate) struct State {
+    tables: Mutex<Tables>,
+    checkpointer: Mutex<Connection>,
+    wal: Mutex<File>,
+    wal_path: PathBuf,
+}
+
+impl State {
+    /// Opens and recovers; see [`schema::open`] for what is refused.
+    pub(crate) fn open(cache_dir: &Path) -> Result<State> {
+        let path = cache_dir.join("state.db");
+        let connection = schema::open(&path)?;
+        let wal_path = cache_dir.join("state.db-wal");
+        let mut tables = Tables {
+            connection,
+            journal: Journal::open(&cache_dir.join("journal"))?,
+            cache: RowCache::default(),
+            in_transaction: false,
+            op: 0,
+            committed_op: 0,
+            next_ino: 2,
+            next_cookie: 16,
+            change_seq: 0,
+            dirty: HashMap::new(),
+            unread_changes: HashSet::new(),
+            directory_keys: HashMap::new(),
+            local: lru::LruCache::unbounded(),
+            local_bytes: 0,
+        };
+        tables.recover()?;
+        let checkpointer = schema::open_for_checkpoints(&path).map_err(|e| database("open a second connection", &e))?;
+        let wal = File::open(&wal_path).map_err(|source| Error::Local {
+            action: "open the write-ahead log",
+            path: wal_path.clone(),
+            source,
+            advice: "Check that the disk is writable and not full",
+        })?;
+        Ok(State { tables: Mutex::new(tables), checkpointer: Mutex::new(checkpointer), wal: Mutex::new(wal), wal_path })
+    }
+
+    /// Exclusive use of the tables. Never held across a network call, a disk flush or a kernel notification.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock()
+    }
+}
+
+impl Tables {
+    /// Makes `mutations` one operation: journaled as one, then applied. Fails with nothing done.
+    pub(crate) fn write(&mut self, mutations: &[Mutation<'_>]) -> Result<u64> {
+        if mutations.is_empty() {
+            return Ok(self.op);
+        }
+        if self.journal.len() > JOURNAL_BYTES_MAX || self.op - self.committed_op >= OPERATIONS_PER_COMMIT_MAX {
+            self.commit()?;
+        }
+        self.begin()?;
+        self.journal.append(self.op + 1, &mutations)?;
+        self.op += 1;
+        for mutation in mutations {
+            self.apply(mutation)?;
+        }
+        Ok(self.op)
+    }
+
+    /// The newest operation's number.
+    pub(crate) fn op(&self) -> u64 {
+        self.op
+    }
+
+    /// A number that no inode had before.
+    pub(crate) fn new_ino(&mut self) -> Ino {
+        self.next_ino += 1;
+        self.next_ino - 1
+    }
+
+    /// A directory position that no name had before.
+    pub(crate) fn new_cookie(&mut self) -> u64 {
+        self.next_cookie += 1;
+        self.next_cookie - 1
+    }
+
+    /// The seq of the newest change for the index.
+    pub(crate) fn change_seq(&self) -> u64 {
+        self.change_seq
+    }
+}
+
+/// A database error as one of ours.
+fn database(action: &'static str, error: &rusqlite::Error) -> Error {
+    let full = matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::SystemIoFailure)
+    ) && error.to_string().contains("full");
+    Error::Database { action, message: error.to_string(), errno: if full { libc::ENOSPC } else { libc::EIO } }
+}

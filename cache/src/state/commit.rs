@@ -1,0 +1,182 @@
+//! Beginning, ending, flushing and recovering the shared transaction.
+
+use super::record::Mutation;
+use super::row::{REPLACE_INODE, write_inode};
+use super::{Debt, State, Tables, database};
+use crate::error::{Error, Result};
+use rusqlite::params;
+
+/// The write-ahead log is moved into `state.db` when it is longer than this.
+const WAL_BYTES_MAX: u64 = 16 << 20;
+
+/// Disk space that an emptied journal keeps.
+const JOURNAL_KEEP_BYTES: u64 = 4 << 20;
+
+impl State {
+    /// Ends the shared transaction, if there is one. Survives the daemon's death either way; this bounds the journal.
+    pub(crate) fn commit(&self) -> Result<()> {
+        self.lock().commit()
+    }
+
+    /// Makes every operation before the call survive a power cut: one commit, one flush. Returns the op it reached.
+    pub(crate) fn sync(&self) -> Result<u64> {
+        let op = {
+            let mut tables = self.lock();
+            tables.commit()?;
+            tables.op
+        };
+        self.wal.lock().sync_data().map_err(|source| Error::Local {
+            action: "flush the write-ahead log",
+            path: self.wal_path.clone(),
+            source,
+            advice: "Check the disk's health: what is written may not be on it",
+        })?;
+        Ok(op)
+    }
+
+    /// Moves committed pages into `state.db` when the log has grown; writers and readers go on meanwhile.
+    pub(crate) fn checkpoint(&self, at_any_size: bool) -> Result<()> {
+        let length = self.wal.lock().metadata().map(|m| m.len()).unwrap_or(0);
+        if length < WAL_BYTES_MAX && !at_any_size {
+            return Ok(());
+        }
+        let connection = self.checkpointer.lock();
+        let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_row| Ok(()));
+        done.map_err(|error| database("move the log into the database", &error))
+    }
+}
+
+impl Tables {
+    pub(super) fn begin(&mut self) -> Result<()> {
+        if !self.in_transaction {
+            let begun = self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut statement| statement.execute([]));
+            begun.map_err(|error| database("begin a transaction", &error))?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self) -> Result<()> {
+        if !self.in_transaction {
+            return Ok(());
+        }
+        let done = self.flush_rows().and_then(|()| self.connection.execute_batch("COMMIT"));
+        if let Err(error) = done {
+            let failure = database("commit", &error);
+            if self.connection.is_autocommit() {
+                self.recover()?;
+            }
+            return Err(failure);
+        }
+        self.in_transaction = false;
+        self.committed_op = self.op;
+        self.journal.reset();
+        self.journal.shrink(JOURNAL_KEEP_BYTES);
+        self.mark_clean();
+        Ok(())
+    }
+
+    /// Brings the rows that waited in memory into their tables; they stay dirty until the commit has succeeded.
+    fn flush_rows(&mut self) -> rusqlite::Result<()> {
+        {
+            let mut put = self.connection.prepare_cached(REPLACE_INODE)?;
+            let mut drop = self.connection.prepare_cached("DELETE FROM inode WHERE ino = ?1")?;
+            for (ino, slot) in self.cache.inodes.iter().filter(|(_, slot)| slot.dirty) {
+                match &slot.value {
+                    Some(inode) => write_inode(&mut put, inode)?,
+                    None => drop.execute(params![*ino as i64]).map(|_rows| ())?,
+                }
+            }
+            let mut put = self.connection.prepare_cached("INSERT OR REPLACE INTO content VALUES (?1, ?2)")?;
+            let mut drop = self.connection.prepare_cached("DELETE FROM content WHERE ino = ?1")?;
+            for (ino, slot) in self.cache.contents.iter().filter(|(_, slot)| slot.dirty) {
+                match &slot.value {
+                    Some(bytes) => put.execute(params![*ino as i64, bytes])?,
+                    None => drop.execute(params![*ino as i64])?,
+                };
+            }
+        }
+        let mut meta = self.connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
+        let numbers =
+            [("op", self.op), ("next_ino", self.next_ino), ("next_cookie", self.next_cookie), ("change_seq", self.change_seq)];
+        for (name, number) in numbers {
+            meta.execute(params![name, number.to_string()])?;
+        }
+        Ok(())
+    }
+
+    fn mark_clean(&mut self) {
+        for (_, slot) in self.cache.inodes.iter_mut().filter(|(_, slot)| slot.dirty) {
+            slot.dirty = false;
+        }
+        for (_, slot) in self.cache.contents.iter_mut().filter(|(_, slot)| slot.dirty) {
+            slot.dirty = false;
+        }
+        self.cache.trim();
+    }
+
+    /// Loads what the tables say and replays what the journal holds beyond them: after a start, and after a commit that failed.
+    pub(super) fn recover(&mut self) -> Result<()> {
+        self.cache = super::cache::RowCache::default();
+        self.in_transaction = false;
+        self.load().map_err(|error| database("be read at the start", &error))?;
+        self.committed_op = self.op;
+        let again = super::journal::Journal::open(&self.journal_path())?;
+        let mut journal = std::mem::replace(&mut self.journal, again);
+        let replayed = journal.replay(self.op, |op, payload| {
+            let mutations: Vec<Mutation<'_>> = postcard::from_bytes(payload)
+                .map_err(|error| Error::Unusable(format!("The journal holds an operation that makes no sense: {error}")))?;
+            self.begin()?;
+            self.op = op;
+            mutations.iter().try_for_each(|mutation| self.apply(mutation))
+        });
+        self.journal = journal;
+        replayed?;
+        Ok(())
+    }
+
+    fn journal_path(&self) -> std::path::PathBuf {
+        let database = self.connection.path().unwrap_or("state.db");
+        std::path::Path::new(database).with_file_name("journal")
+    }
+
+    fn load(&mut self) -> rusqlite::Result<()> {
+        let number = |name: &str, default: u64| -> rusqlite::Result<u64> {
+            let mut statement = self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+            let text: Option<String> = rusqlite::OptionalExtension::optional(statement.query_row([name], |row| row.get(0)))?;
+            Ok(text.and_then(|text| text.parse().ok()).unwrap_or(default))
+        };
+        self.op = number("op", 0)?;
+        self.next_ino = number("next_ino", 2)?;
+        self.next_cookie = number("next_cookie", 16)?;
+        self.change_seq = number("change_seq", 0)?;
+        self.dirty.clear();
+        self.unread_changes.clear();
+        self.directory_keys.clear();
+        self.local.clear();
+        self.local_bytes = 0;
+        let mut dirty = self.connection.prepare("SELECT ino, since_ms, subtree FROM dirty")?;
+        let mut rows = dirty.query([])?;
+        while let Some(row) = rows.next()? {
+            let debt = Debt { since_ms: row.get::<_, i64>(1)? as u64, subtree: row.get(2)?, due_ms: 0, first_ms: 0, op: self.op };
+            self.dirty.insert(row.get::<_, i64>(0)? as u64, debt);
+        }
+        let sizes = "SELECT ino, length(bytes) FROM content";
+        let mut local = self.connection.prepare(sizes)?;
+        let mut rows = local.query([])?;
+        while let Some(row) = rows.next()? {
+            let bytes = row.get::<_, i64>(1)? as u64;
+            self.local.put(row.get::<_, i64>(0)? as u64, bytes);
+            self.local_bytes += bytes;
+        }
+        let mut blobs = self.connection.prepare("SELECT ino, present FROM blob")?;
+        let mut rows = blobs.query([])?;
+        while let Some(row) = rows.next()? {
+            let ranges = super::query::decode_ranges(row.get_ref(1)?.as_blob()?);
+            let bytes = ranges.iter().map(|(start, end)| end - start).sum();
+            self.local.put(row.get::<_, i64>(0)? as u64, bytes);
+            self.local_bytes += bytes;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! The rows of `state.db` as Rust values, and [`Mutation`]: the only ways in which they change.
+//!
+//! A mutation is physical (this row now reads so), so applying it needs no decision and a journal of mutations can be replayed blindly.
+
+use crate::types::{Attr, FileKind, Ino, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// Where an inode's local bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// Nowhere: the content is empty, or only in the bucket.
+    Nowhere,
+    /// Whole, in the table `content`.
+    Inline,
+    /// In a sparse file; the table `blob` says which ranges of it are real.
+    Blob,
+}
+
+/// One inode. Files with a content version that no object holds are owed to the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Inode {
+    pub(crate) ino: Ino,
+    pub(crate) kind: FileKind,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) rdev: u64,
+    pub(crate) nlink: u32,
+    pub(crate) size: u64,
+    pub(crate) atime: Timestamp,
+    pub(crate) mtime: Timestamp,
+    pub(crate) ctime: Timestamp,
+    /// Grows with each change of content.
+    pub(crate) content_version: u64,
+    /// Grows with each change of what travels as user metadata.
+    pub(crate) meta_version: u64,
+    /// The content version from which ranges that are not local are read.
+    pub(crate) base_version: u64,
+    pub(crate) place: Place,
+    /// Directories: the names below are known. Others: the object's user metadata is known.
+    pub(crate) known: bool,
+    /// Ties the names of a file with hard links across a cold start; 0 if there never were any.
+    pub(crate) link_id: u64,
+    /// Directories: where it is. Others: 0.
+    pub(crate) parent: Ino,
+    /// Directories: its name. Symlinks: the target. Others: empty.
+    #[serde(with = "serde_bytes")]
+    pub(crate) text: Vec<u8>,
+    /// Directories: the key segment, where it is not the escaped name.
+    pub(crate) segment: Option<String>,
+}
+
+impl Inode {
+    pub(crate) fn attr(&self) -> Attr {
+        let size = if self.kind == FileKind::Symlink { self.text.len() as u64 } else { self.size };
+        Attr {
+            ino: self.ino,
+            generation: 0,
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            rdev: self.rdev,
+            nlink: self.nlink,
+            size,
+            blocks: size.div_ceil(512),
+            atime: self.atime,
+            mtime: self.mtime,
+            ctime: self.ctime,
+        }
+    }
+
+    pub(crate) fn is_dir(&self) -> bool {
+        self.kind == FileKind::Directory
+    }
+
+    /// Content changed at `now`.
+    pub(crate) fn touch_content(&mut self, now: Timestamp) {
+        self.content_version += 1;
+        self.meta_version += 1;
+        self.mtime = now;
+        self.ctime = now;
+    }
+
+    /// Something that travels as user metadata changed at `now`.
+    pub(crate) fn touch_meta(&mut self, now: Timestamp) {
+        self.meta_version += 1;
+        self.ctime = now;
+    }
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dentry {
+    pub(crate) parent: Ino,
+    #[serde(with = "serde_bytes")]
+    pub(crate) name: Vec<u8>,
+    pub(crate) ino: Ino,
+    pub(crate) cookie: u64,
+    /// The object's key segment, where it is not the escaped name (an alias of a foreign key).
+    pub(crate) segment: Option<String>,
+}
+
+/// What the bucket holds under a key, as far as we know. Directory markers end with `/` and have an empty ETag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Remote {
+    pub(crate) key: String,
+    /// Whose content it is. The inode may be gone: then the object is a tombstone, to be deleted.
+    pub(crate) ino: Ino,
+    pub(crate) etag: String,
+    pub(crate) content_version: u64,
+    pub(crate) meta_version: u64,
+    /// The op at which this was learnt: a listing that began earlier knows less.
+    pub(crate) noted: u64,
+}
+
+/// A change for the index, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum LoggedChange {
+    Content(Ino),
+    Gone(#[serde(with = "serde_bytes")] Vec<u8>),
+    Moved {
+        #[serde(with = "serde_bytes")]
+        from: Vec<u8>,
+        #[serde(with = "serde_bytes")]
+        to: Vec<u8>,
+    },
+}
+
+/// One change of one row.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Mutation<'a> {
+    PutInode(Inode),
+    /// The inode, its content, its xattrs.
+    DropInode(Ino),
+    PutDentry(Dentry),
+    DropDentry {
+        parent: Ino,
+        #[serde(with = "serde_bytes")]
+        name: Vec<u8>,
+    },
+    PutContent {
+        ino: Ino,
+        #[serde(borrow, with = "serde_bytes")]
+        bytes: Cow<'a, [u8]>,
+    },
+    /// Writes into inline content, extending it with zeros where needed.
+    WriteContent {
+        ino: Ino,
+        offset: u64,
+        #[serde(borrow, with = "serde_bytes")]
+        bytes: Cow<'a, [u8]>,
+    },
+    /// Truncates inline content, or extends it with zeros.
+    ResizeContent {
+        ino: Ino,
+        size: u64,
+    },
+    DropContent(Ino),
+    /// The ranges of the blob that are real, as (start, end) pairs.
+    PutPresent {
+        ino: Ino,
+        ranges: Vec<(u64, u64)>,
+    },
+    DropPresent(Ino),
+    PutXattr {
+        ino: Ino,
+        #[serde(with = "serde_bytes")]
+        name: Vec<u8>,
+        #[serde(with = "serde_bytes")]
+        value: Vec<u8>,
+    },
+    DropXattr {
+        ino: Ino,
+        #[serde(with = "serde_bytes")]
+        name: Vec<u8>,
+    },
+    PutRemote(Remote),
+    DropRemote(String),
+    /// Owed to the bucket since then (wall clock, ms); `subtree`: everything below, too.
+    MarkDirty {
+        ino: Ino,
+        since_ms: u64,
+        subtree: bool,
+    },
+    ClearDirty(Ino),
+    Change(LoggedChange),
+    TrimChanges(u64),
+    AddBacklog(Ino),
+    DropBacklog(Ino),
+    /// A key that is hidden (`alias` empty) or shown under another name.
+    PutSkipped {
+        key: String,
+        reason: String,
+        alias: Option<String>,
+    },
+    PutLink {
+        link_id: u64,
+        ino: Ino,
+    },
+    PutMeta {
+        name: String,
+        value: String,
+    },
+}

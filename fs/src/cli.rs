@@ -1,0 +1,92 @@
+//! The command line: from words to work, and from results to words.
+//!
+//! Owns which command does what, exit codes and everything that people read. Does not own mounting (`mount`), the daemon
+//! (`daemon`) or the protocol (`control`).
+
+pub(crate) mod args;
+mod find;
+mod mount;
+pub(crate) mod output;
+mod progress;
+mod status;
+pub(crate) mod units;
+mod unmount;
+mod wait;
+
+use crate::control::registry::{Record, Registry};
+use crate::failure::{EXIT_FAILED, EXIT_USAGE, Failure};
+use args::{Cli, Command, IndexCommand};
+use clap::{CommandFactory, Parser};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The manual page, made by the build.
+const MANUAL: &str = include_str!(concat!(env!("OUT_DIR"), "/man/notefs.1"));
+
+/// What a command answers: its exit code.
+type Outcome = Result<u8, Failure>;
+
+/// Runs the program with this process's arguments.
+pub fn run() -> ExitCode {
+    let code = match Cli::try_parse() {
+        Ok(cli) => dispatch(cli.command).unwrap_or_else(|failure| output::failure(&failure)),
+        Err(error) => {
+            // If nobody reads the message, the exit code still tells.
+            error.print().ok();
+            if error.use_stderr() { EXIT_USAGE } else { 0 }
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn dispatch(command: Command) -> Outcome {
+    match command {
+        Command::Mount(args) if args.daemon => Ok(crate::daemon::run()),
+        Command::Mount(args) => mount::run(&args),
+        Command::Unmount(args) => unmount::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Sync(args) => wait::sync(&args),
+        Command::Search(args) => find::search(&args),
+        Command::Backlinks(args) => find::backlinks(&args),
+        Command::Links(args) => find::links(&args),
+        Command::Tags(args) => find::tags(&args),
+        Command::Index(IndexCommand::Rebuild { dir, timeout }) => wait::rebuild(&dir, timeout),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "notefs", &mut script);
+            output::write(&script).map(|()| 0)
+        }
+        Command::Man => output::write(MANUAL.as_bytes()).map(|()| 0),
+    }
+}
+
+/// The mount around a path, or around the current folder, and the path below it.
+fn find_mount(path: Option<&Path>) -> Result<(Record, Vec<u8>), Failure> {
+    let path = path.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    Registry::of_this_user()
+        .find(&path)
+        .map_err(|failure| explain_dead(&path).unwrap_or(failure))
+}
+
+/// The mount at exactly this folder.
+fn mount_at(dir: &Path) -> Result<Record, Failure> {
+    let (record, below) = find_mount(Some(dir))?;
+    if below.is_empty() {
+        return Ok(record);
+    }
+    let mountpoint = record.mountpoint.display();
+    Err(
+        Failure::new(format!("{} lies inside the mount {mountpoint}", dir.display()))
+            .hint(format!("Name the mounted folder itself: {mountpoint}")),
+    )
+}
+
+/// If a path leads into a mount whose daemon is gone, that is what to say.
+fn explain_dead(path: &Path) -> Option<Failure> {
+    let error = std::fs::symlink_metadata(path).err()?;
+    (error.raw_os_error() == Some(libc::ENOTCONN)).then(|| Failure {
+        exit_code: EXIT_FAILED,
+        ..Failure::new(format!("The daemon of the mount at {} is gone", path.display()))
+            .hint("`notefs mount` with the same store and folder replaces the dead mount; nothing written is lost")
+    })
+}

@@ -1,0 +1,272 @@
+//! The command line's grammar and help.
+//!
+//! Owns names, defaults and examples. The build script compiles this file too, for completions and man pages, so it uses
+//! nothing of the crate but `units`. Does not own what the commands do.
+
+use super::units::{parse_duration, parse_size};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Mounts a bucket of notes as a folder that behaves like a local disk.
+#[derive(Debug, Parser)]
+#[command(
+    name = "notefs",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  notefs mount ~/notes                            Notes on this machine, no server needed
+  notefs mount s3://my-bucket/notes ~/notes       A bucket; credentials come from AWS_* or ~/.aws
+  notefs search \"object storage\"                  Find a note, from inside the folder
+  notefs status                                   What is written, synced, stored and indexed
+  notefs unmount ~/notes                          Store the rest, then leave"
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount a store as a folder
+    Mount(Box<MountArgs>),
+    /// Store what is left, unmount a folder and end its daemon
+    Unmount(UnmountArgs),
+    /// Show how far changes have come: written, synced, stored, indexed
+    Status(StatusArgs),
+    /// Wait until everything written is stored in the bucket
+    Sync(SyncArgs),
+    /// Find notes by their words
+    Search(SearchArgs),
+    /// Show the notes that link to a note
+    Backlinks(PathArgs),
+    /// Show where a note's links lead
+    Links(PathArgs),
+    /// List the tags and how many notes bear each
+    Tags(TagsArgs),
+    /// Look after the search index
+    #[command(subcommand)]
+    Index(IndexCommand),
+    /// Print a shell's completion script
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+/// `notefs mount`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "notefs mount [OPTIONS] [STORE] DIR",
+    after_help = "\
+STORE is s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME] or fs:///PATH. Without it, notes are kept
+in $XDG_DATA_HOME/notefs/default. NOTEFS_STORE names it, too.
+
+Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the AWS profile files, never
+from the command line. An option given here wins over its NOTEFS_* variable, and that over the file
+of --config.
+
+Examples:
+  notefs mount ~/notes
+  notefs mount s3://my-bucket ~/notes
+  notefs mount 's3://my-bucket/team?endpoint=https://minio.example:9000' ~/notes
+  notefs mount --write-back 250ms --cache-size 2G s3://my-bucket ~/notes
+  notefs mount --config /etc/notefs/team.toml --foreground"
+)]
+pub(crate) struct MountArgs {
+    /// The store's URL, if it is not the default one, and the folder
+    #[arg(value_name = "[STORE] DIR", num_args = 0..=2)]
+    pub(crate) words: Vec<OsString>,
+
+    /// Stay in this process and log to stderr
+    #[arg(long)]
+    pub(crate) foreground: bool,
+
+    /// Where cached content and edits that are not stored yet live [default: a folder below $XDG_STATE_HOME/notefs]
+    #[arg(long, value_name = "DIR", env = "NOTEFS_CACHE", hide_env = true)]
+    pub(crate) cache: Option<PathBuf>,
+
+    /// Bound on cached content that is stored; edits that are not stored are kept beyond it [default: 10G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, env = "NOTEFS_CACHE_SIZE", hide_env = true)]
+    pub(crate) cache_size: Option<u64>,
+
+    /// How long after the last write a file is uploaded, as in 250ms, 5s or 2m [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_WRITE_BACK", hide_env = true)]
+    pub(crate) write_back: Option<Duration>,
+
+    /// Refuse every change
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_READ_ONLY", hide_env = true)]
+    pub(crate) read_only: Option<bool>,
+
+    /// Let other users of this machine in, as file permissions allow
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_ALLOW_OTHER", hide_env = true)]
+    pub(crate) allow_other: Option<bool>,
+
+    /// Mount over a folder that holds files, which hides them
+    #[arg(long)]
+    pub(crate) nonempty: bool,
+
+    /// A TOML file with the same names: store, dir, cache, cache-size, write-back, read-only, allow-other, log
+    #[arg(long, value_name = "FILE", env = "NOTEFS_CONFIG", hide_env = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Where the daemon logs [default: notefs.log in the cache folder]
+    #[arg(long, value_name = "FILE", env = "NOTEFS_LOG", hide_env = true)]
+    pub(crate) log: Option<PathBuf>,
+
+    /// Log more; twice for everything
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Set by notefs itself when it starts the daemon.
+    #[arg(long, hide = true)]
+    pub(crate) daemon: bool,
+}
+
+/// `notefs unmount`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What cannot be stored in time stays safe in the cache folder and goes on with the next mount; the
+command then says how much that is and exits with 1.
+
+Examples:
+  notefs unmount ~/notes
+  notefs unmount --timeout 5m ~/notes")]
+pub(crate) struct UnmountArgs {
+    /// The mounted folder
+    pub(crate) dir: PathBuf,
+    /// How long to wait for the store
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub(crate) timeout: Duration,
+}
+
+/// What `--wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitFor {
+    /// The object store has acknowledged it.
+    Stored,
+    /// Search finds it.
+    Indexed,
+}
+
+/// `notefs status`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The steps of a change: written (survives the daemon's death), synced (survives a power cut), stored
+(the bucket has it), indexed (search finds it).
+
+Examples:
+  notefs status                                   All mounts
+  notefs status ~/notes/ideas.md                  One note
+  notefs status ~/notes --wait stored --timeout 5m
+  notefs status ~/notes --json | jq .owed.count")]
+pub(crate) struct StatusArgs {
+    /// A mounted folder, or a file or folder in one; without it, all mounts
+    pub(crate) path: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Wait until everything has come this far
+    #[arg(long, value_name = "STEP")]
+    pub(crate) wait: Option<WaitFor>,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub(crate) timeout: Duration,
+}
+
+/// `notefs sync`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  notefs sync                                     The mount around the current folder
+  notefs sync ~/notes --timeout 1h")]
+pub(crate) struct SyncArgs {
+    /// The mounted folder; without it, the mount around the current folder
+    pub(crate) dir: Option<PathBuf>,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
+    pub(crate) timeout: Duration,
+}
+
+/// `notefs search`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "notefs search [OPTIONS] [DIR] QUERY",
+    after_help = "\
+All words must occur, the last one also as the beginning of a word. \"two words\" is an exact phrase,
+word* matches beginnings, -word must not occur; tag:x, path:x and title:x narrow it down.
+Exits with 1 if nothing is found.
+
+Examples:
+  notefs search fuse
+  notefs search ~/notes '\"object storage\" tigr*'
+  notefs search ~/notes/projects kernel --limit 5
+  notefs search fuse --json | jq -r '.hits[].path'"
+)]
+pub(crate) struct SearchArgs {
+    /// A folder in the mount, if it is not the mount around the current folder, and what to look for
+    #[arg(value_name = "[DIR] QUERY", num_args = 1..=2, required = true)]
+    pub(crate) words: Vec<OsString>,
+    /// At most this many notes
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) limit: u32,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `notefs backlinks`, `notefs links`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  notefs backlinks ~/notes/ideas/fuse.md
+  notefs links ~/notes/ideas/fuse.md --json")]
+pub(crate) struct PathArgs {
+    /// The note; for backlinks it need not exist
+    pub(crate) path: PathBuf,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `notefs tags`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  notefs tags
+  notefs tags ~/notes --json")]
+pub(crate) struct TagsArgs {
+    /// The mounted folder; without it, the mount around the current folder
+    pub(crate) dir: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `notefs index …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexCommand {
+    /// Forget the index and build it anew from the notes
+    #[command(after_help = "\
+The notes are not touched. Search answers from what is indexed so far and says so.
+
+Examples:
+  notefs index rebuild ~/notes")]
+    Rebuild {
+        /// The mounted folder
+        dir: PathBuf,
+        /// How long to wait for the end; the work goes on after it
+        #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
+        timeout: Duration,
+    },
+}

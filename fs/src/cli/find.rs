@@ -1,0 +1,180 @@
+//! `notefs search`, `backlinks`, `links` and `tags`.
+//!
+//! Owns how results look to people and as JSON. Does not own what is found (`notefs_indexer`).
+
+use super::args::{PathArgs, SearchArgs, TagsArgs};
+use super::units::{show_count, show_things};
+use super::{Outcome, find_mount, output};
+use crate::control::client;
+use crate::control::protocol::{Answer, Behind, IndexRows, Request};
+use crate::control::registry::Record;
+use crate::failure::{EXIT_FAILED, Failure};
+use notefs_indexer::{marked_snippet, plain_snippet};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Bold, and back to normal.
+const BOLD: (&str, &str) = ("\u{1b}[1m", "\u{1b}[0m");
+
+/// Bold yellow, and back to normal.
+const MATCH: (&str, &str) = ("\u{1b}[1;33m", "\u{1b}[0m");
+
+/// `notefs search`.
+pub(super) fn search(args: &SearchArgs) -> Outcome {
+    let (dir, query) = match args.words.as_slice() {
+        [query] => (None, query),
+        [dir, query, ..] => (Some(Path::new(dir)), query),
+        [] => return Err(Failure::usage("There is nothing to search for")),
+    };
+    let (record, below) = find_mount(dir)?;
+    let below = if dir.is_some() { below } else { Vec::new() };
+    let query = query.to_string_lossy().into_owned();
+    let request = Request::Search {
+        query: query.clone(),
+        limit: args.limit,
+        below,
+    };
+    let Answer::Found(found) = client::ask(&record, &request, &mut |_| ())? else {
+        return Err(client::unexpected(&record));
+    };
+    if args.json {
+        let hits: Vec<Value> = found.hits.into_iter().map(plain).collect();
+        let nothing = hits.is_empty();
+        output::json(&json!({
+            "query": query,
+            "mountpoint": record.mountpoint,
+            "complete": found.behind.is_complete(),
+            "behind": found.behind,
+            "hits": hits,
+        }))?;
+        return Ok(if nothing { EXIT_FAILED } else { 0 });
+    }
+    let colours = output::stdout_has_colours();
+    for (rank, hit) in found.hits.iter().enumerate() {
+        show_hit(rank + 1, hit, colours)?;
+    }
+    say_behind(&found.behind);
+    if found.hits.is_empty() {
+        output::note(format_args!("Nothing found for `{}`", output::printable(&query)));
+        return Ok(EXIT_FAILED);
+    }
+    Ok(0)
+}
+
+/// A hit for programs: the snippet without marks.
+fn plain(mut hit: Value) -> Value {
+    if let Some(snippet) = hit.get_mut("snippet")
+        && let Some(text) = snippet.as_str()
+    {
+        *snippet = Value::from(plain_snippet(text));
+    }
+    hit
+}
+
+fn show_hit(rank: usize, hit: &Value, colours: bool) -> Result<(), Failure> {
+    let place = match hit["line"].as_u64() {
+        Some(line) => format!("{}:{line}", text(hit, "path")),
+        None => text(hit, "path"),
+    };
+    let (bold, matched) = if colours { (BOLD, MATCH) } else { (("", ""), ("", "")) };
+    output::line(format_args!(
+        "{rank:>3}. {}{place}{}  {}",
+        bold.0,
+        bold.1,
+        text(hit, "title")
+    ))?;
+    let snippet = hit["snippet"].as_str().unwrap_or_default();
+    if !snippet.is_empty() {
+        output::line(format_args!("     {}", marked_snippet(snippet, matched.0, matched.1)))?;
+    }
+    Ok(())
+}
+
+/// A field, safe to show.
+fn text(row: &Value, name: &str) -> String {
+    output::printable(row[name].as_str().unwrap_or_default())
+}
+
+/// `notefs backlinks`.
+pub(super) fn backlinks(args: &PathArgs) -> Outcome {
+    let (record, path) = find_mount(Some(&args.path))?;
+    let rows = ask_rows(&record, &Request::Backlinks { path })?;
+    show_rows(args.json, rows, |row| {
+        format!(
+            "{}:{}: {}",
+            text(row, "path"),
+            row["line"].as_u64().unwrap_or_default(),
+            text(row, "text")
+        )
+    })
+}
+
+/// `notefs links`.
+pub(super) fn links(args: &PathArgs) -> Outcome {
+    let (record, path) = find_mount(Some(&args.path))?;
+    let rows = ask_rows(&record, &Request::Links { path })?;
+    show_rows(args.json, rows, |row| {
+        let line = row["line"].as_u64().unwrap_or_default();
+        match row["resolved"].as_str() {
+            Some(_) => format!("{line}: {} -> {}", text(row, "target"), text(row, "resolved")),
+            None => format!("{line}: {} (no such note)", text(row, "target")),
+        }
+    })
+}
+
+/// `notefs tags`.
+pub(super) fn tags(args: &TagsArgs) -> Outcome {
+    let (record, _) = find_mount(args.dir.as_deref())?;
+    let mut rows = ask_rows(&record, &Request::Tags {})?;
+    for row in &mut rows.rows {
+        *row = json!({"tag": row[0], "notes": row[1]});
+    }
+    show_rows(args.json, rows, |row| {
+        format!(
+            "{:>7}  {}",
+            show_count(row["notes"].as_u64().unwrap_or_default()),
+            text(row, "tag")
+        )
+    })
+}
+
+fn ask_rows(record: &Record, request: &Request) -> Result<IndexRows, Failure> {
+    match client::ask(record, request, &mut |_| ())? {
+        Answer::Links(rows) | Answer::Tags(rows) => Ok(rows),
+        _ => Err(client::unexpected(record)),
+    }
+}
+
+fn show_rows(as_json: bool, rows: IndexRows, show: impl Fn(&Value) -> String) -> Outcome {
+    if as_json {
+        output::json(&rows.rows)?;
+    } else {
+        for row in &rows.rows {
+            output::line(show(row))?;
+        }
+    }
+    say_behind(&rows.behind);
+    Ok(0)
+}
+
+/// Says on stderr what search does not see yet.
+fn say_behind(behind: &Behind) {
+    if behind.backlog > 0 {
+        let (left, total) = (
+            show_count(behind.backlog),
+            show_count(behind.backlog_total.max(behind.backlog)),
+        );
+        output::note(format_args!("Index is still behind: {left} of {total} notes to go"));
+    } else if behind.changes > 0 {
+        output::note(format_args!(
+            "Index is still behind: {} changes to go",
+            show_count(behind.changes)
+        ));
+    }
+    if behind.unlisted_directories > 0 {
+        let count = show_things(behind.unlisted_directories, "folder");
+        output::note(format_args!(
+            "Index is still behind: {count} of the bucket not listed yet"
+        ));
+    }
+}

@@ -1,0 +1,94 @@
+//! `notefs mount`: checks everything that can be checked here, then starts the daemon or serves in this process.
+//!
+//! Owns the order of checks on the folder. Does not own the plan (`config`) nor what the daemon does (`mount`).
+
+use super::args::MountArgs;
+use super::units::{show_bytes, show_things};
+use super::{Outcome, output};
+use crate::config::{self, MountPlan, Places};
+use crate::control::registry::Registry;
+use crate::daemon::{self, log};
+use crate::failure::{EXIT_FAILED, Failure};
+use crate::mount::point::{self, Found};
+use std::path::Path;
+
+/// Runs the command.
+pub(super) fn run(args: &MountArgs) -> Outcome {
+    let mut plan = config::plan(args, &Places::from_environment()?)?;
+    plan.dir = prepare_folder(&plan.dir, plan.nonempty)?;
+    config::check_places(&plan)?;
+    if plan.make_store {
+        make_store(&plan)?;
+    }
+    point::prepare_cache(&plan.cache_dir)?;
+    if args.foreground {
+        return serve_here(&plan);
+    }
+    for warning in daemon::start(&plan)? {
+        output::warning(warning);
+    }
+    output::note(format_args!("Mounted {} at {}", plan.store, plan.dir.display()));
+    Ok(0)
+}
+
+/// Makes sure that the folder can be mounted on; clears away a dead mount.
+fn prepare_folder(dir: &Path, nonempty: bool) -> Result<std::path::PathBuf, Failure> {
+    let records = Registry::of_this_user().live();
+    let refuse_live = |dir: &Path| match records.iter().find(|record| record.mountpoint == dir) {
+        Some(record) => Err(already_mounted(dir, &record.store)),
+        None => Ok(()),
+    };
+    // Before the folder is touched, since a mount may hang.
+    refuse_live(&point::beside_parent(dir)?)?;
+    let dir = point::locate(dir)?;
+    refuse_live(&dir)?;
+    match point::look(&dir)? {
+        Found::Live => return Err(already_mounted(&dir, "a store")),
+        Found::Dead => {
+            crate::fuse::clear_dead_mount(&dir).map_err(|e| Failure::new(e.to_string()))?;
+            output::note(format_args!("Cleared away a dead mount at {}", dir.display()));
+        }
+        Found::Plain => {}
+    }
+    point::check_folder(&dir, nonempty)?;
+    Ok(dir)
+}
+
+fn already_mounted(dir: &Path, store: &str) -> Failure {
+    let dir = dir.display();
+    Failure::new(format!("{dir} is a mount of {store} already")).hint(format!("Unmount it first: notefs unmount {dir}"))
+}
+
+/// Makes the folder of the store that everybody has.
+fn make_store(plan: &MountPlan) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    match config::store_folder(&plan.store) {
+        Some(folder) => {
+            let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&folder);
+            made.map_err(Failure::io("create the store", &folder))
+        }
+        None => Ok(()),
+    }
+}
+
+/// `--foreground`: logs to stderr, or to a file if one was asked for.
+fn serve_here(plan: &MountPlan) -> Outcome {
+    match &plan.log {
+        Some(path) => log::to_file(path, plan.verbose)?,
+        None => log::to_stderr(plan.verbose),
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let left = crate::mount::run(plan, &mut |warnings| {
+        warnings.iter().for_each(output::warning);
+        Ok(())
+    })?;
+    if left.count == 0 {
+        return Ok(0);
+    }
+    let (count, bytes) = (show_things(left.count, "change"), show_bytes(left.bytes));
+    output::warning(format_args!(
+        "{count} ({bytes}) not stored yet; safe in {}",
+        left.cache_dir
+    ));
+    Ok(EXIT_FAILED)
+}

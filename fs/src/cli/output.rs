@@ -1,0 +1,59 @@
+//! Everything that a command tells its user: results to stdout, the rest to stderr.
+//!
+//! Owns the streams, their colours and what happens when nobody reads them. Owns no wording.
+
+use crate::failure::EXIT_FAILED;
+use crate::failure::Failure;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+/// Writes one line to stdout. A reader that has gone away (`notefs search x | head -1`) is success.
+pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
+    write(format!("{text}\n").as_bytes())
+}
+
+/// Writes a value as indented JSON to stdout.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new(format!("Could not write JSON: {e}")))?;
+    line(text)
+}
+
+/// Writes bytes to stdout as they are.
+pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(format!("Could not write to standard output: {error}"))),
+    }
+}
+
+/// Writes one line to stderr; if nobody can read it, there is nobody to tell.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    writeln!(io::stderr().lock(), "{text}").ok();
+}
+
+/// Writes a warning to stderr.
+pub(crate) fn warning(text: impl std::fmt::Display) {
+    note(format_args!("Warning: {text}"));
+}
+
+/// Writes a failure and its hint to stderr and answers the exit code.
+pub(crate) fn failure(failure: &Failure) -> u8 {
+    note(format_args!("Error: {}", failure.message));
+    if let Some(hint) = &failure.hint {
+        note(format_args!("\nHint: {hint}"));
+    }
+    failure.exit_code.max(EXIT_FAILED)
+}
+
+/// Whether stdout is a terminal that shows colours.
+pub(crate) fn stdout_has_colours() -> bool {
+    io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        && std::env::var_os("TERM").is_none_or(|v| v != "dumb")
+}
+
+/// Text from a note, safe to show: control characters that could drive a terminal become `?`.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}

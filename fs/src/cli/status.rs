@@ -1,0 +1,243 @@
+//! `notefs status`: mounts and files, for people and as JSON.
+//!
+//! Owns the layout. Does not own the numbers (`mount/report.rs`).
+
+use super::args::StatusArgs;
+use super::units::{show_bytes, show_count, show_ms, show_things};
+use super::{Outcome, find_mount, output, wait};
+use crate::control::client;
+use crate::control::protocol::{Answer, FileReport, MountStatus, Request};
+use crate::control::registry::{Record, Registry};
+use crate::failure::Failure;
+
+/// Runs the command.
+pub(super) fn run(args: &StatusArgs) -> Outcome {
+    match &args.path {
+        Some(path) => {
+            let (record, below) = find_mount(Some(path))?;
+            if below.is_empty() {
+                one_mount(&record, args)
+            } else {
+                one_file(&record, below, args)
+            }
+        }
+        None => all_mounts(args),
+    }
+}
+
+fn all_mounts(args: &StatusArgs) -> Outcome {
+    let records = Registry::of_this_user().live();
+    let mut code = 0;
+    let mut statuses = Vec::new();
+    for record in &records {
+        match wait_if_asked(record, None, args).and_then(|waited| Ok((waited, ask_status(record)?))) {
+            Ok((waited, status)) => {
+                code = code.max(waited);
+                statuses.push(status);
+            }
+            // One mount's trouble must not hide the others.
+            Err(failure) => code = output::failure(&failure),
+        }
+    }
+    if args.json {
+        output::json(&statuses)?;
+        return Ok(code);
+    }
+    if records.is_empty() {
+        output::note("Nothing is mounted");
+    }
+    for (position, status) in statuses.iter().enumerate() {
+        if position > 0 {
+            output::line("")?;
+        }
+        output::line(mount_block(status))?;
+    }
+    Ok(code)
+}
+
+fn one_mount(record: &Record, args: &StatusArgs) -> Outcome {
+    let code = wait_if_asked(record, None, args)?;
+    let status = ask_status(record)?;
+    if args.json {
+        output::json(&status)?
+    } else {
+        output::line(mount_block(&status))?
+    }
+    Ok(code)
+}
+
+fn one_file(record: &Record, below: Vec<u8>, args: &StatusArgs) -> Outcome {
+    let code = wait_if_asked(record, Some(below.clone()), args)?;
+    let answer = client::ask(record, &Request::FileStatus { path: below }, &mut |_| ())?;
+    let Answer::File(report) = answer else {
+        return Err(client::unexpected(record));
+    };
+    if args.json {
+        output::json(&report)?
+    } else {
+        output::line(file_block(&report))?
+    }
+    Ok(code)
+}
+
+fn wait_if_asked(record: &Record, path: Option<Vec<u8>>, args: &StatusArgs) -> Outcome {
+    args.wait
+        .map_or(Ok(0), |step| wait::wait(record, step, path, args.timeout))
+}
+
+fn ask_status(record: &Record) -> Result<MountStatus, Failure> {
+    match client::ask(record, &Request::Status {}, &mut |_| ())? {
+        Answer::Status(status) => Ok(*status),
+        _ => Err(client::unexpected(record)),
+    }
+}
+
+/// The block for one mount, without a final newline.
+fn mount_block(status: &MountStatus) -> String {
+    let mut lines = vec![output::printable(&status.mountpoint)];
+    let mut add = |name: &str, value: String| lines.push(format!("  {name:<9} {}", output::printable(&value)));
+    let reachable = if status.store_reachable { "" } else { " (away)" };
+    add("store", format!("{}{reachable}", status.store));
+    if status.read_only {
+        add("mode", "read-only".to_owned());
+    }
+    let written = &status.written;
+    add(
+        "written",
+        format!(
+            "{}, {}",
+            show_things(written.count, "entry").replace("entrys", "entries"),
+            show_bytes(written.bytes)
+        ),
+    );
+    add(
+        "synced",
+        match written.seq.saturating_sub(status.synced.seq) {
+            0 => "everything".to_owned(),
+            count => format!("all but the last {}", show_things(count, "change")),
+        },
+    );
+    add("stored", stored_line(status));
+    add("indexed", indexed_line(status));
+    add(
+        "cache",
+        format!(
+            "{} of {} in {}",
+            show_bytes(status.cache.bytes),
+            show_bytes(status.cache.limit_bytes),
+            status.cache_dir
+        ),
+    );
+    add("requests", requests_line(status));
+    if status.conflicts > 0 {
+        add("conflicts", show_count(status.conflicts));
+    }
+    if status.unlisted_directories > 0 {
+        add("unlisted", show_things(status.unlisted_directories, "folder"));
+    }
+    if let Some(error) = &status.last_error {
+        let again = if error.retryable { "; tried again by itself" } else { "" };
+        add(
+            "error",
+            format!("{} ({} ago{again})", error.message, show_ms(error.age_ms)),
+        );
+    }
+    if status.skipped_key_count > 0 {
+        add(
+            "skipped",
+            format!(
+                "{} under their own names:",
+                show_things(status.skipped_key_count, "key")
+            ),
+        );
+    }
+    for skipped in &status.skipped_keys {
+        let alias = skipped
+            .alias
+            .as_ref()
+            .map_or(String::new(), |alias| format!(", shown as {alias}"));
+        let text = format!("{:?}: {}{alias}", skipped.key, skipped.reason);
+        lines.push(format!("            {}", output::printable(&text)));
+    }
+    lines.push(format!("  {:<9} {}", "pid", status.pid));
+    lines.join("\n")
+}
+
+fn stored_line(status: &MountStatus) -> String {
+    if status.owed.count == 0 {
+        return "everything".to_owned();
+    }
+    let age = status
+        .owed
+        .oldest_age_ms
+        .map_or(String::new(), |age| format!(", the oldest for {}", show_ms(age)));
+    let flight = match status.in_flight {
+        0 => String::new(),
+        count => format!(", {} in flight", show_count(count)),
+    };
+    format!(
+        "all but {} ({}){age}{flight}",
+        show_things(status.owed.count, "change"),
+        show_bytes(status.owed.bytes)
+    )
+}
+
+fn indexed_line(status: &MountStatus) -> String {
+    let indexed = &status.indexed;
+    let mut line = show_things(indexed.notes, "note");
+    if indexed.behind > 0 {
+        line.push_str(&format!(", {} to go", show_things(indexed.behind, "change")));
+    }
+    if indexed.backlog > 0 {
+        line.push_str(&format!(
+            ", {} of the bucket to go",
+            show_things(indexed.backlog, "note")
+        ));
+    }
+    if let Some(error) = &indexed.last_error {
+        line.push_str(&format!("; {error}"));
+    }
+    line
+}
+
+fn requests_line(status: &MountStatus) -> String {
+    let counts = &status.requests;
+    let kinds = [
+        ("put", counts.put),
+        ("get", counts.get),
+        ("head", counts.head),
+        ("list", counts.list),
+        ("copy", counts.copy),
+        ("delete", counts.delete),
+        ("failed", counts.failed),
+    ];
+    let shown: Vec<String> = kinds
+        .iter()
+        .map(|(kind, count)| format!("{} {kind}", show_count(*count)))
+        .collect();
+    shown.join(", ")
+}
+
+fn file_block(file: &FileReport) -> String {
+    let mut lines = vec![output::printable(&file.path)];
+    let mut add = |name: &str, value: &str| lines.push(format!("  {name:<9} {}", output::printable(value)));
+    add("step", &file.step);
+    add(
+        "size",
+        &format!(
+            "{}, {} of it cached",
+            show_bytes(file.size),
+            show_bytes(file.cached_bytes)
+        ),
+    );
+    add("indexed", if file.indexed { "yes" } else { "no" });
+    if let Some(age) = file.owed_for_ms {
+        add("waiting", &format!("for {}", show_ms(age)));
+    }
+    for (name, value) in [("key", &file.key), ("etag", &file.etag), ("error", &file.last_error)] {
+        if let Some(value) = value {
+            add(name, value);
+        }
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,319 @@
+//! From command line, environment and configuration file to one checked plan of a mount.
+//!
+//! Owns precedence (command line, then `NOTEFS_*`, then file, then default), default places and the refusal of unknown
+//! keys and of secrets. Does not own the grammar (`cli/args.rs`) nor the mount point's state (`mount/point.rs`).
+
+use crate::cli::args::MountArgs;
+use crate::cli::units::{parse_duration, parse_size};
+use crate::failure::Failure;
+use notefs_cache::store::StoreUrl;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Bound on clean cached content where nobody said otherwise.
+const CACHE_SIZE_DEFAULT_BYTES: u64 = 10 << 30;
+
+/// Write-back delay where nobody said otherwise.
+const WRITE_BACK_DEFAULT: Duration = Duration::from_secs(1);
+
+/// The longest write-back delay that makes sense: one day.
+const WRITE_BACK_MAX: Duration = Duration::from_secs(86_400);
+
+/// The largest configuration file that is read.
+const CONFIG_FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// The readable part of a default cache folder's name is cut to this.
+const READABLE_NAME_MAX_BYTES: usize = 48;
+
+/// A mount as it will be made: every path absolute, every value checked, no secret inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MountPlan {
+    /// The store's canonical URL.
+    pub(crate) store: String,
+    /// Nobody named a store: the one on this machine is made if it is not there.
+    pub(crate) make_store: bool,
+    /// The folder to mount on.
+    pub(crate) dir: PathBuf,
+    /// The private cache folder.
+    pub(crate) cache_dir: PathBuf,
+    /// Bound on clean cached content.
+    pub(crate) cache_size_bytes: u64,
+    /// Write-back delay.
+    pub(crate) write_back: Duration,
+    /// Refuse changes.
+    pub(crate) read_only: bool,
+    /// Let other users in.
+    pub(crate) allow_other: bool,
+    /// Hide the files of a folder that is not empty.
+    pub(crate) nonempty: bool,
+    /// The log file; in the foreground only if one was asked for.
+    pub(crate) log: Option<PathBuf>,
+    /// 0 normal, 1 more, 2 everything.
+    pub(crate) verbose: u8,
+}
+
+/// The configuration file.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ConfigFile {
+    store: Option<String>,
+    dir: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    cache_size: Option<String>,
+    write_back: Option<String>,
+    read_only: Option<bool>,
+    allow_other: Option<bool>,
+    log: Option<PathBuf>,
+}
+
+/// The environment, so far as it decides about default places; a value, so that tests need not change the real one.
+pub(crate) struct Places {
+    /// Where relative paths begin.
+    pub(crate) current_dir: PathBuf,
+    /// `$HOME`.
+    pub(crate) home: Option<PathBuf>,
+    /// `$XDG_DATA_HOME`.
+    pub(crate) data_home: Option<PathBuf>,
+    /// `$XDG_STATE_HOME`.
+    pub(crate) state_home: Option<PathBuf>,
+    /// `$NOTEFS_STORE`.
+    pub(crate) store: Option<String>,
+}
+
+impl Places {
+    /// From this process's environment; a relative XDG folder counts as unset, as its specification says.
+    pub(crate) fn from_environment() -> Result<Places, Failure> {
+        let folder = |name: &str| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        Ok(Places {
+            current_dir: std::env::current_dir().map_err(Failure::io("find", Path::new("the current folder")))?,
+            home: folder("HOME"),
+            data_home: folder("XDG_DATA_HOME"),
+            state_home: folder("XDG_STATE_HOME"),
+            store: std::env::var("NOTEFS_STORE").ok().filter(|store| !store.is_empty()),
+        })
+    }
+
+    /// An XDG folder or its place below the home folder.
+    fn below_home(&self, xdg: &Option<PathBuf>, fallback: &str, option: &str) -> Result<PathBuf, Failure> {
+        let home = || self.home.as_ref().map(|home| home.join(fallback));
+        xdg.clone().or_else(home).ok_or_else(|| {
+            Failure::new("Neither HOME nor an XDG folder is set, so there is no default place")
+                .hint(format!("Set HOME, or say where with {option}"))
+        })
+    }
+}
+
+/// Makes the plan. Touches nothing but the configuration file.
+pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failure> {
+    let file = match &args.config {
+        Some(path) => read_config(&places.current_dir.join(path))?,
+        None => ConfigFile::default(),
+    };
+    let (store_word, dir_word) = split_words(&args.words)?;
+    let dir = dir_word.or(file.dir).ok_or_else(|| {
+        Failure::usage("The folder to mount on is missing")
+            .hint("Write `notefs mount [STORE] DIR`, as in `notefs mount ~/notes`")
+    })?;
+    let named = store_word.or(places.store.clone()).or(file.store);
+    let make_store = named.is_none();
+    let store = named.map_or_else(|| default_store(places), Ok)?;
+    let store = StoreUrl::parse(&store)
+        .map_err(|e| Failure::usage(e.to_string()))?
+        .to_string();
+    let cache_dir = match args.cache.clone().or(file.cache) {
+        Some(cache) => places.current_dir.join(cache),
+        None => default_cache_dir(places, &store)?,
+    };
+    let from_file = |key: &str, error: String| Failure::usage(format!("Configuration key `{key}`: {error}"));
+    let cache_size = file
+        .cache_size
+        .as_deref()
+        .map(parse_size)
+        .transpose()
+        .map_err(|e| from_file("cache-size", e))?;
+    let write_back = file
+        .write_back
+        .as_deref()
+        .map(parse_duration)
+        .transpose()
+        .map_err(|e| from_file("write-back", e))?;
+    let log = args.log.clone().or(file.log).map(|log| places.current_dir.join(log));
+    let plan = MountPlan {
+        store,
+        make_store,
+        dir: places.current_dir.join(dir),
+        log: log.or_else(|| (!args.foreground).then(|| cache_dir.join("notefs.log"))),
+        cache_dir,
+        cache_size_bytes: args.cache_size.or(cache_size).unwrap_or(CACHE_SIZE_DEFAULT_BYTES),
+        write_back: args.write_back.or(write_back).unwrap_or(WRITE_BACK_DEFAULT),
+        read_only: args.read_only.or(file.read_only).unwrap_or(false),
+        allow_other: args.allow_other.or(file.allow_other).unwrap_or(false),
+        nonempty: args.nonempty,
+        verbose: args.verbose,
+    };
+    if plan.write_back > WRITE_BACK_MAX {
+        return Err(
+            Failure::usage("A write-back delay of more than a day leaves notes on this machine only")
+                .hint("Use at most 24h"),
+        );
+    }
+    check_places(&plan)?;
+    Ok(plan)
+}
+
+/// One word is the folder, two are store and folder.
+fn split_words(words: &[OsString]) -> Result<(Option<String>, Option<PathBuf>), Failure> {
+    match words {
+        [] => Ok((None, None)),
+        [dir] if dir.to_str().is_some_and(|text| text.contains("://")) => {
+            let store = dir.to_string_lossy();
+            Err(Failure::usage("The folder to mount on is missing").hint(format!("Write `notefs mount {store} DIR`")))
+        }
+        [dir] => Ok((None, Some(dir.into()))),
+        [store, dir, ..] => match store.to_str() {
+            Some(store) => Ok((Some(store.to_owned()), Some(dir.into()))),
+            None => Err(Failure::usage("The store's URL is not valid UTF-8").hint("Percent-encode its unusual bytes")),
+        },
+    }
+}
+
+/// The store that lives on this machine alone.
+fn default_store(places: &Places) -> Result<String, Failure> {
+    let data = places.below_home(&places.data_home, ".local/share", "STORE, as in fs:///srv/notes")?;
+    let url = StoreUrl::folder(&data.join("notefs/default")).map_err(|e| Failure::new(e.to_string()))?;
+    Ok(url.to_string())
+}
+
+/// The folder of a store in this machine's file system, if it is one.
+pub(crate) fn store_folder(store: &str) -> Option<PathBuf> {
+    StoreUrl::parse(store).ok()?.as_folder().map(Path::to_path_buf)
+}
+
+/// Below the state folder, not the cache folder: edits that are not stored live there, and cleaners must not take them.
+fn default_cache_dir(places: &Places, store: &str) -> Result<PathBuf, Failure> {
+    let state = places.below_home(&places.state_home, ".local/state", "--cache")?;
+    Ok(state
+        .join("notefs")
+        .join(format!("{}-{:08x}", readable_name(store), short_hash(store))))
+}
+
+/// The part of a store's URL that people recognise, made of harmless characters.
+fn readable_name(store: &str) -> String {
+    let name = store.split_once("://").map_or(store, |(_, rest)| rest);
+    let name = name.split('?').next().unwrap_or(name);
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' || c == '_' {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name: String = name.chars().map(safe).collect();
+    let name = &name[name.len().saturating_sub(READABLE_NAME_MAX_BYTES)..];
+    match name.trim_matches(['-', '.']) {
+        "" => "store".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// FNV-1a folded to 32 bits: stable across releases, as the names of cache folders must be.
+fn short_hash(text: &str) -> u32 {
+    let hash = long_hash(text.as_bytes());
+    (hash >> 32) as u32 ^ hash as u32
+}
+
+/// FNV-1a.
+pub(crate) fn long_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// A cache or a local store below the mount would make the daemon wait for itself.
+pub(crate) fn check_places(plan: &MountPlan) -> Result<(), Failure> {
+    if plan.dir.to_str().is_none() || plan.cache_dir.to_str().is_none() {
+        return Err(Failure::usage("The folder's name is not valid UTF-8").hint("Mount on a folder with a plain name"));
+    }
+    if plan.cache_dir.starts_with(&plan.dir) {
+        let message = format!(
+            "The cache {} would lie inside the mount {}",
+            plan.cache_dir.display(),
+            plan.dir.display()
+        );
+        return Err(Failure::usage(message).hint("Choose another folder with --cache"));
+    }
+    if let Some(folder) = store_folder(&plan.store)
+        && (folder.starts_with(&plan.dir) || plan.dir.starts_with(&folder))
+    {
+        let message = format!(
+            "The store {} and the folder {} lie inside each other",
+            folder.display(),
+            plan.dir.display()
+        );
+        return Err(Failure::usage(message).hint("Mount on a folder outside the store"));
+    }
+    Ok(())
+}
+
+/// Reads and checks a configuration file; relative paths in it begin at its own folder.
+fn read_config(path: &Path) -> Result<ConfigFile, Failure> {
+    let size = std::fs::metadata(path)
+        .map_err(Failure::io("read the configuration", path))?
+        .len();
+    if size > CONFIG_FILE_MAX_BYTES {
+        return Err(Failure::usage(format!(
+            "{} is too large for a configuration file",
+            path.display()
+        )));
+    }
+    let text = std::fs::read_to_string(path).map_err(Failure::io("read the configuration", path))?;
+    let mut config = parse_config(&text).map_err(|failure| Failure {
+        message: format!("{}: {}", path.display(), failure.message),
+        ..failure
+    })?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    for place in [&mut config.dir, &mut config.cache, &mut config.log]
+        .into_iter()
+        .flatten()
+    {
+        *place = folder.join(&*place);
+    }
+    Ok(config)
+}
+
+/// Parses a configuration; no value is ever repeated in a message, since it might be a secret in the wrong place.
+fn parse_config(text: &str) -> Result<ConfigFile, Failure> {
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+        let line = e
+            .span()
+            .map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        Failure::usage(format!("Line {line} is no valid TOML: {}", e.message()))
+    })?;
+    for key in table.keys() {
+        let plain = key.to_ascii_lowercase().replace(['-', '_'], "");
+        if ["secret", "password", "token", "accesskey", "credential"]
+            .iter()
+            .any(|word| plain.contains(word))
+        {
+            return Err(Failure::usage(format!(
+                "`{key}` is a secret and does not belong into a configuration file"
+            ))
+            .hint("Use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials"));
+        }
+    }
+    let known = "store, dir, cache, cache-size, write-back, read-only, allow-other and log";
+    table.try_into().map_err(|e: toml::de::Error| {
+        let reason = e.message().split(", expected").next().unwrap_or_default().to_owned();
+        Failure::usage(reason).hint(format!("The keys are {known}"))
+    })
+}
+
+#[cfg(test)]
+#[path = "config/tests.rs"]
+mod tests;

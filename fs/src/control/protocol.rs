@@ -1,0 +1,346 @@
+//! What travels over the control socket.
+//!
+//! Owns requests, answers and the JSON of `notefs status`. Paths are bytes, relative to the mount's root. Nothing here is
+//! ever a secret.
+
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The longest request line.
+pub(crate) const REQUEST_BYTES_MAX: u64 = 1 << 20;
+
+/// The longest reply line.
+pub(crate) const REPLY_BYTES_MAX: u64 = 64 << 20;
+
+/// Connections served at once.
+pub(crate) const CONNECTIONS_MAX: usize = 64;
+
+/// How long one side waits for the other's next line; a long request sends progress more often than that.
+pub(crate) const SILENCE_MAX_SECONDS: u64 = 20;
+
+/// A command to the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// The state of the mount.
+    Status {},
+    /// The state of one file or folder.
+    FileStatus {
+        /// Which.
+        path: Vec<u8>,
+    },
+    /// Wait until everything written before is stored or indexed; a file's path narrows it to that file.
+    Wait {
+        /// How far.
+        step: WaitStep,
+        /// Only this file.
+        path: Option<Vec<u8>>,
+        /// How long at most.
+        timeout_ms: u64,
+    },
+    /// Find notes.
+    Search {
+        /// What the user typed.
+        query: String,
+        /// How many.
+        limit: u32,
+        /// Only below this folder; empty for everywhere.
+        below: Vec<u8>,
+    },
+    /// The links to a note.
+    Backlinks {
+        /// Which.
+        path: Vec<u8>,
+    },
+    /// The links of a note.
+    Links {
+        /// Which.
+        path: Vec<u8>,
+    },
+    /// All tags.
+    Tags {},
+    /// Build the index anew and wait for the end.
+    IndexRebuild {
+        /// How long at most.
+        timeout_ms: u64,
+    },
+    /// Store what is left, unmount and end.
+    Unmount {
+        /// How long to wait for the store.
+        timeout_ms: u64,
+    },
+}
+
+/// What a request may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WaitStep {
+    /// The object store has acknowledged it.
+    Stored,
+    /// Search finds it.
+    Indexed,
+}
+
+/// One line from the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reply {
+    /// Still at it.
+    Progress(Progress),
+    /// The end, and it worked.
+    Done(Answer),
+    /// The end, and it did not.
+    Failed(Failure),
+}
+
+/// How much is still to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Things.
+    pub(crate) left: u64,
+    /// Their bytes, where that is known.
+    pub(crate) left_bytes: u64,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// To `Status`.
+    Status(Box<MountStatus>),
+    /// To `FileStatus`.
+    File(Box<FileReport>),
+    /// To `Wait` and `IndexRebuild`.
+    Waited {
+        /// Whether it was reached in time.
+        reached: bool,
+        /// What is still to do.
+        left: Progress,
+    },
+    /// To `Search`.
+    Found(Found),
+    /// To `Backlinks` and `Links`.
+    Links(IndexRows),
+    /// To `Tags`.
+    Tags(IndexRows),
+    /// To `Unmount`, once it is unmounted.
+    Unmounted(Left),
+}
+
+/// What could not be stored before the end.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Left {
+    /// Files and folders.
+    pub(crate) count: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// The folder where they are safe.
+    pub(crate) cache_dir: String,
+    /// The newest failure, if that is why.
+    pub(crate) last_error: Option<String>,
+    /// Programs still had files open.
+    pub(crate) was_busy: bool,
+}
+
+/// How far the index is behind the notes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Behind {
+    /// Changes that search does not see yet.
+    pub(crate) changes: u64,
+    /// Notes that came with the bucket and are not indexed yet.
+    pub(crate) backlog: u64,
+    /// How many of these there were in the beginning.
+    pub(crate) backlog_total: u64,
+    /// Directories of the bucket whose names are not known yet.
+    pub(crate) unlisted_directories: u64,
+}
+
+impl Behind {
+    /// Whether search sees everything.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.changes == 0 && self.backlog == 0 && self.unlisted_directories == 0
+    }
+}
+
+/// Search results: hits as the index describes them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Found {
+    /// How far the index was behind.
+    pub(crate) behind: Behind,
+    /// Best first.
+    pub(crate) hits: Vec<Value>,
+}
+
+/// Rows of the index as it describes them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct IndexRows {
+    /// How far the index was behind.
+    pub(crate) behind: Behind,
+    /// The rows.
+    pub(crate) rows: Vec<Value>,
+}
+
+/// The JSON of `notefs status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MountStatus {
+    pub(crate) mountpoint: String,
+    pub(crate) store: String,
+    pub(crate) pid: u32,
+    pub(crate) cache_dir: String,
+    pub(crate) written: Written,
+    pub(crate) synced: Synced,
+    pub(crate) owed: Owed,
+    pub(crate) in_flight: u64,
+    pub(crate) indexed: Indexed,
+    pub(crate) cache: CacheUse,
+    pub(crate) requests: Requests,
+    pub(crate) last_error: Option<LastError>,
+    pub(crate) store_reachable: bool,
+    pub(crate) unlisted_directories: u64,
+    pub(crate) skipped_keys: Vec<SkippedKey>,
+    pub(crate) skipped_key_count: u64,
+    pub(crate) conflicts: u64,
+    pub(crate) read_only: bool,
+}
+
+/// What programs have written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Written {
+    /// Files and folders known.
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+    pub(crate) seq: u64,
+}
+
+/// What survives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Synced {
+    pub(crate) seq: u64,
+}
+
+/// What is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owed {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+    pub(crate) oldest_age_ms: Option<u64>,
+}
+
+/// What search sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Indexed {
+    pub(crate) written_seq: u64,
+    pub(crate) indexed_seq: u64,
+    pub(crate) behind: u64,
+    pub(crate) backlog: u64,
+    pub(crate) notes: u64,
+    pub(crate) last_error: Option<String>,
+}
+
+/// Local content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CacheUse {
+    pub(crate) bytes: u64,
+    pub(crate) limit_bytes: u64,
+}
+
+/// Calls to the store since the daemon began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Requests {
+    pub(crate) put: u64,
+    pub(crate) get: u64,
+    pub(crate) head: u64,
+    pub(crate) list: u64,
+    pub(crate) copy: u64,
+    pub(crate) delete: u64,
+    pub(crate) failed: u64,
+}
+
+/// The newest failure that still matters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastError {
+    pub(crate) message: String,
+    pub(crate) age_ms: u64,
+    pub(crate) retryable: bool,
+}
+
+/// A key that is not shown under its own name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SkippedKey {
+    pub(crate) key: String,
+    pub(crate) reason: String,
+    pub(crate) alias: Option<String>,
+}
+
+/// The JSON of `notefs status FILE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileReport {
+    pub(crate) path: String,
+    pub(crate) step: String,
+    pub(crate) size: u64,
+    pub(crate) cached_bytes: u64,
+    pub(crate) key: Option<String>,
+    pub(crate) etag: Option<String>,
+    pub(crate) owed_for_ms: Option<u64>,
+    pub(crate) indexed: bool,
+    pub(crate) last_error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_survive_the_wire() {
+        let requests = [
+            Request::Status {},
+            Request::FileStatus {
+                path: b"a/\xff.md".to_vec(),
+            },
+            Request::Wait {
+                step: WaitStep::Indexed,
+                path: None,
+                timeout_ms: 60_000,
+            },
+            Request::Search {
+                query: "\"object storage\"\n".into(),
+                limit: 20,
+                below: Vec::new(),
+            },
+            Request::Unmount { timeout_ms: 1 },
+        ];
+        for request in requests {
+            let line = serde_json::to_string(&request).unwrap();
+            assert!(!line.contains('\n'));
+            assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn replies_survive_the_wire() {
+        let replies = [
+            Reply::Progress(Progress {
+                left: 3,
+                left_bytes: 4096,
+            }),
+            Reply::Done(Answer::Unmounted(Left {
+                count: 1,
+                cache_dir: "/c".into(),
+                ..Left::default()
+            })),
+            Reply::Failed(Failure::new("Could not").hint("Do")),
+        ];
+        for reply in replies {
+            let line = serde_json::to_string(&reply).unwrap();
+            assert_eq!(serde_json::from_str::<Reply>(&line).unwrap(), reply);
+        }
+    }
+
+    #[test]
+    fn unknown_requests_are_refused() {
+        assert!(serde_json::from_str::<Request>(r#"{"request":"format"}"#).is_err());
+        assert!(serde_json::from_str::<Request>(r#"{"request":"tags","extra":1}"#).is_err());
+        assert!(serde_json::from_str::<Request>("[]").is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! The daemon behind a mount: started by `notefs mount`, which waits until the mount answers.
+//!
+//! The two halves share one socket, the daemon's standard input: the plan goes in as one line of JSON, and `ready` or the
+//! error comes back as another. Credentials pass in the environment only.
+//!
+//! Owns starting, detaching from the terminal, and the wait. Does not own the log (`daemon/log.rs`) nor the mount itself
+//! (`mount.rs`).
+
+pub(crate) mod log;
+
+use crate::config::MountPlan;
+use crate::failure::{EXIT_FAILED, Failure};
+use crate::mount;
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+/// How long a mount may take until it answers.
+const MOUNT_DEADLINE_SECONDS: u64 = 90;
+
+/// How long the folder may take to show the mount once the daemon says that it is there.
+const ANSWER_DEADLINE_SECONDS: u64 = 10;
+
+/// How long a daemon whose mount failed may take to leave.
+const LEAVE_DEADLINE_SECONDS: u64 = 5;
+
+/// A plan or an answer is shorter than this.
+const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+
+/// What the daemon tells its starter, once.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    /// The mount answers.
+    Ready {
+        /// For the user.
+        warnings: Vec<String>,
+    },
+    /// Nothing is mounted.
+    Failed(Failure),
+}
+
+/// Starts a daemon for the plan and waits until its mount answers. Returns the daemon's warnings.
+pub(crate) fn start(plan: &MountPlan) -> Result<Vec<String>, Failure> {
+    let before = device_of(&plan.dir)?;
+    let log_path = plan.log.clone().unwrap_or_else(|| plan.cache_dir.join("notefs.log"));
+    let log = log::open(&log_path)?;
+    let cannot_start = |e: std::io::Error| Failure::new(format!("Could not start the daemon: {e}"));
+    let (socket, theirs) = UnixStream::pair().map_err(cannot_start)?;
+    let mut child = Command::new(std::env::current_exe().map_err(cannot_start)?)
+        .args(["mount", "--daemon", &plan.store])
+        .arg(&plan.dir)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(log.try_clone().map_err(cannot_start)?)
+        .stderr(log)
+        .spawn()
+        .map_err(cannot_start)?;
+    let outcome = converse(socket, plan).unwrap_or_else(|error| {
+        let failure = Failure::new(format!("The daemon did not mount {}: {error}", plan.dir.display()));
+        Outcome::Failed(failure.hint(format!("Its log is {}", log_path.display())))
+    });
+    let warnings = match outcome {
+        Outcome::Ready { warnings } => warnings,
+        Outcome::Failed(failure) => {
+            leave(&mut child);
+            return Err(failure);
+        }
+    };
+    if let Err(failure) = await_answer(&plan.dir, before) {
+        leave(&mut child);
+        return Err(failure.hint(format!("The daemon's log is {}", log_path.display())));
+    }
+    Ok(warnings)
+}
+
+/// Sends the plan and reads the outcome.
+fn converse(mut socket: UnixStream, plan: &MountPlan) -> std::io::Result<Outcome> {
+    socket.set_read_timeout(Some(Duration::from_secs(MOUNT_DEADLINE_SECONDS)))?;
+    let mut line = serde_json::to_vec(plan)?;
+    line.push(b'\n');
+    socket.write_all(&line)?;
+    let mut line = String::new();
+    match BufReader::new(socket.take(MESSAGE_BYTES_MAX)).read_line(&mut line) {
+        Ok(0) => Err(std::io::Error::other("it ended before the mount was there")),
+        Ok(_) => Ok(serde_json::from_str(&line)?),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+            ) =>
+        {
+            Err(std::io::Error::other(format!(
+                "it was not there after {MOUNT_DEADLINE_SECONDS} s"
+            )))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The device that a folder lies on.
+fn device_of(dir: &Path) -> Result<u64, Failure> {
+    Ok(std::fs::metadata(dir).map_err(Failure::io("look at", dir))?.dev())
+}
+
+/// Waits until the folder is the mount. A thread asks, since a mount may hang.
+fn await_answer(dir: &Path, before: u64) -> Result<(), Failure> {
+    let (sender, answers) = channel();
+    let asked = dir.to_owned();
+    let until = Instant::now() + Duration::from_secs(ANSWER_DEADLINE_SECONDS);
+    std::thread::spawn(move || {
+        while Instant::now() < until && device_of(&asked).is_ok_and(|device| device == before) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        sender.send(device_of(&asked)).ok();
+    });
+    match answers.recv_timeout(Duration::from_secs(ANSWER_DEADLINE_SECONDS + 1)) {
+        Ok(Ok(device)) if device != before => Ok(()),
+        Ok(Err(failure)) => Err(failure),
+        _ => Err(Failure::new(format!("The mount at {} does not answer", dir.display()))),
+    }
+}
+
+/// Makes a daemon end that is of no use, gently first.
+fn leave(child: &mut Child) {
+    if let Some(pid) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+    }
+    let until = Instant::now() + Duration::from_secs(LEAVE_DEADLINE_SECONDS);
+    while Instant::now() < until {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().ok();
+    child.wait().ok();
+}
+
+/// The daemon's whole life; answers its exit code.
+pub(crate) fn run() -> u8 {
+    let Ok(mut socket) = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
+        return EXIT_FAILED;
+    };
+    let outcome = detach(&socket).and_then(|plan| {
+        mount::run(&plan, &mut |warnings| {
+            tell(&mut socket, &Outcome::Ready { warnings })
+                .map_err(|e| Failure::new(format!("Nobody waits for this mount any more: {e}")))
+        })
+    });
+    match outcome {
+        Ok(left) => u8::from(left.count > 0),
+        Err(failure) => {
+            tracing::error!("{failure}");
+            let exit_code = failure.exit_code;
+            tell(&mut socket, &Outcome::Failed(failure)).ok();
+            exit_code
+        }
+    }
+}
+
+/// Reads the plan and leaves the terminal, the session and the folder that the starter was in.
+fn detach(socket: &UnixStream) -> Result<MountPlan, Failure> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Failure::usage(format!("--daemon is for notefs itself: {e}")).hint("Use `notefs mount [STORE] DIR`")
+    };
+    let mut line = String::new();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(LEAVE_DEADLINE_SECONDS)))
+        .map_err(|e| failed(&e))?;
+    BufReader::new(socket.take(MESSAGE_BYTES_MAX))
+        .read_line(&mut line)
+        .map_err(|e| failed(&e))?;
+    let plan: MountPlan = serde_json::from_str(&line).map_err(|e| failed(&e))?;
+    rustix::process::setsid().map_err(|e| failed(&e))?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    std::env::set_current_dir("/").map_err(Failure::io("enter", Path::new("/")))?;
+    let null = std::fs::File::open("/dev/null").map_err(Failure::io("open", Path::new("/dev/null")))?;
+    rustix::stdio::dup2_stdin(&null).map_err(|e| failed(&e))?;
+    if let Some(path) = &plan.log {
+        log::to_file(path, plan.verbose)?;
+    }
+    Ok(plan)
+}
+
+/// Sends the outcome; only the first counts.
+fn tell(socket: &mut UnixStream, outcome: &Outcome) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(outcome)?;
+    line.push(b'\n');
+    socket.write_all(&line)?;
+    socket.flush()
+}

@@ -1,0 +1,137 @@
+//! The log of a mount: a private file of bounded size, or stderr in the foreground.
+//!
+//! Owns where lines go and which are kept. What this project's own crates say is kept as asked for; of the libraries below
+//! only warnings, since their finer words might show headers of requests.
+
+use crate::failure::Failure;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// A log file that has grown beyond this becomes `….1`, and the one of that name goes.
+const LOG_SIZE_MAX_BYTES: u64 = 16 << 20;
+
+/// Opens a log file for appending, readable by its owner only; begins a new one if it is full.
+pub(crate) fn open(path: &Path) -> Result<File, Failure> {
+    let open = || {
+        if std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > LOG_SIZE_MAX_BYTES) {
+            std::fs::rename(path, rotated(path))?;
+        }
+        File::options().append(true).create(true).mode(0o600).open(path)
+    };
+    open().map_err(Failure::io("open the log", path))
+}
+
+fn rotated(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
+}
+
+/// Logs to stderr from now on.
+pub(crate) fn to_stderr(verbose: u8) {
+    install(BoxMakeWriter::new(io::stderr), io::stderr().is_terminal(), verbose);
+}
+
+/// Logs to a file from now on.
+pub(crate) fn to_file(path: &Path, verbose: u8) -> Result<(), Failure> {
+    let file = open(path)?;
+    let size_bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let follows_output = !io::stderr().is_terminal();
+    let log = BoundedLog {
+        path: path.to_owned(),
+        file,
+        size_bytes,
+        follows_output,
+    };
+    install(BoxMakeWriter::new(Mutex::new(log)), false, verbose);
+    Ok(())
+}
+
+fn install(writer: BoxMakeWriter, colours: bool, verbose: u8) {
+    let own = match verbose {
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let kept = Targets::new()
+        .with_target("notefs", own)
+        .with_default(LevelFilter::WARN);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colours)
+        .with_filter(kept);
+    // Only a second installation in one process can fail, and then the first goes on.
+    tracing_subscriber::registry().with(layer).try_init().ok();
+}
+
+/// A log file that begins anew when it is full.
+struct BoundedLog {
+    path: PathBuf,
+    file: File,
+    size_bytes: u64,
+    /// Standard output and error lead to this file, too: a panic's message must not vanish with a full log.
+    follows_output: bool,
+}
+
+impl BoundedLog {
+    fn rotate(&mut self) -> io::Result<()> {
+        std::fs::rename(&self.path, rotated(&self.path))?;
+        self.file = File::options().append(true).create(true).mode(0o600).open(&self.path)?;
+        self.size_bytes = 0;
+        if self.follows_output {
+            rustix::stdio::dup2_stdout(&self.file)?;
+            rustix::stdio::dup2_stderr(&self.file)?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for BoundedLog {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.size_bytes > LOG_SIZE_MAX_BYTES && self.rotate().is_err() {
+            // Better a log that is cut than a disk that is full.
+            return Ok(line.len());
+        }
+        let written = self.file.write(line)?;
+        self.size_bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_full_log_begins_anew() {
+        let path = std::env::temp_dir().join(format!("notefs-log-{}", std::process::id()));
+        let file = open(&path).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
+        let mut log = BoundedLog {
+            path: path.clone(),
+            file,
+            size_bytes: 0,
+            follows_output: false,
+        };
+        log.write_all(b"old\n").unwrap();
+        log.size_bytes = LOG_SIZE_MAX_BYTES + 1;
+        log.write_all(b"new\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new\n");
+        assert_eq!(std::fs::read(rotated(&path)).unwrap(), b"old\n");
+        std::fs::remove_file(rotated(&path)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+}

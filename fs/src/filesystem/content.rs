@@ -1,0 +1,104 @@
+//! Operations on content: read, write, allocate, seek, copy, sync.
+
+use super::{Call, Errno, Filesystem, attempt};
+use bytes::Bytes;
+use notefs_cache::{AllocateMode, AttrChange, Error, Ino, Replica, SeekTarget};
+
+/// setuid and setgid.
+const SETID_BITS: u32 = 0o6000;
+
+impl Filesystem {
+    /// Reads up to `length` bytes at `offset`; shorter only at the end of the file.
+    pub fn read(&self, ino: Ino, offset: u64, length: usize, done: impl FnOnce(Result<Bytes, Errno>) + Send + 'static) {
+        self.run(
+            Call::new("read", ino),
+            move |replica| replica.read(ino, offset, length),
+            done,
+        );
+    }
+
+    /// Writes all of `data` at `offset`; answers its length.
+    pub fn write(
+        &self,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        clear_setid: bool,
+        done: impl FnOnce(Result<usize, Errno>) + Send + 'static,
+    ) {
+        let op =
+            move |replica: &Replica, data: &[u8]| replica.write(ino, offset, data, clear_setid).map(|()| data.len());
+        self.run_with(Call::new("write", ino), data, op, done);
+    }
+
+    /// Reserves or zeroes a range.
+    pub fn allocate(
+        &self,
+        ino: Ino,
+        mode: AllocateMode,
+        (offset, length): (u64, u64),
+        clear_setid: bool,
+        done: impl FnOnce(Result<(), Errno>) + Send + 'static,
+    ) {
+        let op = move |replica: &Replica| {
+            replica.allocate(ino, mode, offset, length)?;
+            clear_setid_after_change(replica, ino, clear_setid)
+        };
+        self.run(Call::new("allocate", ino), op, done);
+    }
+
+    /// The next data or hole at or after `offset`.
+    pub fn seek(
+        &self,
+        ino: Ino,
+        offset: u64,
+        target: SeekTarget,
+        done: impl FnOnce(Result<u64, Errno>) + Send + 'static,
+    ) {
+        self.run(
+            Call::new("seek", ino),
+            move |replica| replica.seek(ino, offset, target),
+            done,
+        );
+    }
+
+    /// Copies at most `length` bytes between files; answers how many.
+    pub fn copy_range(
+        &self,
+        from: (Ino, u64),
+        to: (Ino, u64),
+        length: u64,
+        clear_setid: bool,
+        done: impl FnOnce(Result<u64, Errno>) + Send + 'static,
+    ) {
+        let op = move |replica: &Replica| {
+            let copied = replica.copy_range(from, to, length)?;
+            clear_setid_after_change(replica, to.0, clear_setid && copied > 0)?;
+            Ok(copied)
+        };
+        self.run(Call::new("copy_range", to.0), op, done);
+    }
+
+    /// Makes everything written so far *synced*.
+    pub fn sync(&self, ino: Ino, done: impl FnOnce(Result<(), Errno>) + Send + 'static) {
+        let call = Call::new("sync", ino);
+        let done = move |result: Result<(), Error>| done(result.map_err(|error| super::judge(call, &error)));
+        // A panic drops `done`, and a front end answers EIO for what is dropped.
+        drop(attempt(&self.replica, call, move |replica| {
+            replica.sync(Box::new(done));
+            Ok(())
+        }));
+    }
+}
+
+/// What the kernel leaves to us for changes of content that say nothing of privileges themselves.
+fn clear_setid_after_change(replica: &Replica, ino: Ino, clear_setid: bool) -> Result<(), Error> {
+    if clear_setid && replica.attr(ino)?.mode & SETID_BITS != 0 {
+        let change = AttrChange {
+            clear_setid: true,
+            ..AttrChange::default()
+        };
+        replica.set_attr(ino, &change)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Operations on names: look up, make, link, remove, rename, list, forget.
+
+use super::{Call, Errno, Filesystem};
+use notefs_cache::{Attr, DirEntry, Error, Ino, NewInode, ROOT_INO, RenameMode, Replica};
+use notefs_cache::{NAME_LENGTH_MAX_BYTES, SYMLINK_LENGTH_MAX_BYTES};
+
+impl Filesystem {
+    /// The inode behind a name, retained.
+    pub fn lookup(&self, parent: Ino, name: &[u8], done: impl FnOnce(Result<Attr, Errno>) + Send + 'static) {
+        let op = move |replica: &Replica, name: &[u8]| {
+            check_name(name)?;
+            replica.lookup(parent, name).map(|attr| retained(replica, attr))
+        };
+        self.run_with(Call::new("lookup", parent), name, op, done);
+    }
+
+    /// Makes an inode of any kind and retains it.
+    pub fn create(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new: NewInode,
+        done: impl FnOnce(Result<Attr, Errno>) + Send + 'static,
+    ) {
+        let op = move |replica: &Replica, name: &[u8]| {
+            check_name(name)?;
+            if new.target.len() > SYMLINK_LENGTH_MAX_BYTES {
+                return Err(Error::Posix(libc::ENAMETOOLONG));
+            }
+            replica.create(parent, name, &new).map(|attr| retained(replica, attr))
+        };
+        self.run_with(Call::new("create", parent), name, op, done);
+    }
+
+    /// Gives an inode one more name, and retains it.
+    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8], done: impl FnOnce(Result<Attr, Errno>) + Send + 'static) {
+        let op = move |replica: &Replica, name: &[u8]| {
+            check_name(name)?;
+            replica.link(ino, parent, name).map(|attr| retained(replica, attr))
+        };
+        self.run_with(Call::new("link", parent).with(ino), name, op, done);
+    }
+
+    /// Removes a name of anything but a directory.
+    pub fn unlink(&self, parent: Ino, name: &[u8], done: impl FnOnce(Result<(), Errno>) + Send + 'static) {
+        let op = move |replica: &Replica, name: &[u8]| {
+            check_name(name)?;
+            replica.unlink(parent, name)
+        };
+        self.run_with(Call::new("unlink", parent), name, op, done);
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, parent: Ino, name: &[u8], done: impl FnOnce(Result<(), Errno>) + Send + 'static) {
+        let op = move |replica: &Replica, name: &[u8]| {
+            check_name(name)?;
+            replica.rmdir(parent, name)
+        };
+        self.run_with(Call::new("rmdir", parent), name, op, done);
+    }
+
+    /// Renames, atomically.
+    pub fn rename(
+        &self,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        mode: RenameMode,
+        done: impl FnOnce(Result<(), Errno>) + Send + 'static,
+    ) {
+        let (from_parent, from_name) = (from.0, from.1.to_vec());
+        let (to_parent, to_name) = (to.0, to.1.to_vec());
+        let op = move |replica: &Replica| {
+            check_name(&from_name)?;
+            check_name(&to_name)?;
+            replica.rename((from_parent, &from_name), (to_parent, &to_name), mode)
+        };
+        self.run(Call::new("rename", from_parent).with(to_parent), op, done);
+    }
+
+    /// At most `limit` entries after `cookie`, not retained; fewer only at the end.
+    pub fn read_dir(
+        &self,
+        dir: Ino,
+        cookie: u64,
+        limit: usize,
+        done: impl FnOnce(Result<Vec<DirEntry>, Errno>) + Send + 'static,
+    ) {
+        self.run(
+            Call::new("read_dir", dir),
+            move |replica| replica.read_dir(dir, cookie, limit),
+            done,
+        );
+    }
+
+    /// The parent of a directory.
+    pub fn parent_of(&self, dir: Ino, done: impl FnOnce(Result<Ino, Errno>) + Send + 'static) {
+        self.run(Call::new("parent_of", dir), move |replica| replica.parent_of(dir), done);
+    }
+
+    /// Retains an inode that `read_dir` answered.
+    pub fn retain(&self, ino: Ino) {
+        if ino != ROOT_INO {
+            self.replica.retain(ino);
+        }
+    }
+
+    /// Takes back `count` retains. The root is never forgotten.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        if ino != ROOT_INO {
+            self.replica.forget(ino, count);
+        }
+    }
+}
+
+fn retained(replica: &Replica, attr: Attr) -> Attr {
+    if attr.ino != ROOT_INO {
+        replica.retain(attr.ino);
+    }
+    attr
+}
+
+fn check_name(name: &[u8]) -> Result<(), Error> {
+    if name.len() > NAME_LENGTH_MAX_BYTES {
+        Err(Error::Posix(libc::ENAMETOOLONG))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_as_on_a_local_disk() {
+        assert!(check_name(&[b'a'; 255]).is_ok());
+        assert!(matches!(
+            check_name(&[b'a'; 256]),
+            Err(Error::Posix(libc::ENAMETOOLONG))
+        ));
+    }
+}

@@ -1,0 +1,110 @@
+//! From an operation's result to the kernel's reply.
+
+use super::convert;
+use super::notify::KernelCache;
+use crate::filesystem::Errno;
+use fuser::{
+    FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyWrite,
+    ReplyXattr,
+};
+use notefs_cache::Attr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How entries and attributes are answered: how long they hold, and who remembers that the kernel knows them.
+#[derive(Clone)]
+pub(super) struct Answers {
+    pub(super) ttl: Duration,
+    pub(super) kernel: Arc<KernelCache>,
+}
+
+impl Answers {
+    /// Answers an entry or an error.
+    pub(super) fn entry(&self, reply: ReplyEntry) -> impl FnOnce(Result<Attr, Errno>) + Send + 'static {
+        let this = self.clone();
+        move |result| match result {
+            Ok(attr) => {
+                this.kernel.told(attr.ino);
+                reply.entry(&this.ttl, &convert::file_attr(&attr), Generation(attr.generation));
+            }
+            Err(error) => reply.error(convert::errno(error)),
+        }
+    }
+
+    /// As [`Answers::entry`]; that a name does not exist is remembered by the kernel too.
+    pub(super) fn lookup(&self, reply: ReplyEntry) -> impl FnOnce(Result<Attr, Errno>) + Send + 'static {
+        let this = self.clone();
+        move |result| match result {
+            Err(Errno(libc::ENOENT)) => reply.entry(&this.ttl, &convert::bare_attr(0), Generation(0)),
+            other => this.entry(reply)(other),
+        }
+    }
+
+    /// Answers a created file that is open at once.
+    ///
+    /// The kernel asks to create only what it believes not to exist. Where it was wrong (a file has just come from the
+    /// bucket), ESTALE makes it look again and open what is there, with all its checks; EEXIST would fail a program that
+    /// never asked for O_EXCL.
+    pub(super) fn created(
+        &self,
+        exclusive: bool,
+        reply: ReplyCreate,
+    ) -> impl FnOnce(Result<Attr, Errno>) + Send + 'static {
+        let this = self.clone();
+        move |result| match result {
+            Ok(attr) => {
+                this.kernel.told(attr.ino);
+                let (attr, generation) = (convert::file_attr(&attr), Generation(attr.generation));
+                reply.created(
+                    &this.ttl,
+                    &attr,
+                    generation,
+                    FileHandle(0),
+                    FopenFlags::FOPEN_KEEP_CACHE,
+                );
+            }
+            Err(Errno(libc::EEXIST)) if !exclusive => reply.error(fuser::Errno::ESTALE),
+            Err(error) => reply.error(convert::errno(error)),
+        }
+    }
+
+    pub(super) fn attr(&self, reply: ReplyAttr) -> impl FnOnce(Result<Attr, Errno>) + Send + 'static {
+        let ttl = self.ttl;
+        move |result| match result {
+            Ok(attr) => reply.attr(&ttl, &convert::file_attr(&attr)),
+            Err(error) => reply.error(convert::errno(error)),
+        }
+    }
+}
+
+pub(super) fn empty(reply: ReplyEmpty) -> impl FnOnce(Result<(), Errno>) + Send + 'static {
+    move |result| match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(convert::errno(error)),
+    }
+}
+
+pub(super) fn data<T: AsRef<[u8]>>(reply: ReplyData) -> impl FnOnce(Result<T, Errno>) + Send + 'static {
+    move |result| match result {
+        Ok(data) => reply.data(data.as_ref()),
+        Err(error) => reply.error(convert::errno(error)),
+    }
+}
+
+/// A count of bytes, which a request bounds to 32 bits.
+pub(super) fn written<T: TryInto<u32>>(reply: ReplyWrite) -> impl FnOnce(Result<T, Errno>) + Send + 'static {
+    move |result| match result {
+        Ok(count) => reply.written(count.try_into().unwrap_or(u32::MAX)),
+        Err(error) => reply.error(convert::errno(error)),
+    }
+}
+
+/// The size if the caller has no room and asks for that, else the bytes if they fit.
+pub(super) fn xattr(room_bytes: u32, reply: ReplyXattr) -> impl FnOnce(Result<Vec<u8>, Errno>) + Send + 'static {
+    move |result| match result {
+        Ok(value) if room_bytes == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) if value.len() > room_bytes as usize => reply.error(fuser::Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(error) => reply.error(convert::errno(error)),
+    }
+}

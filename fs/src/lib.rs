@@ -1,0 +1,15 @@
+//! A bucket of notes as a folder: the front ends, the command line and the mount that ties replica, index and kernel together.
+//!
+//! Owns: what the kernel and the user see. Does not own: the replica and its agreement with the bucket (`notefs-cache`),
+//! the meaning of notes (`notefs-indexer`).
+
+pub mod cli;
+pub mod filesystem;
+pub mod fuse;
+
+mod bridge;
+mod config;
+mod control;
+mod daemon;
+mod failure;
+mod mount;

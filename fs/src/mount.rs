@@ -1,0 +1,439 @@
+//! One mount from its store to its end: the only place where replica, index and kernel meet.
+//!
+//! ```text
+//!  store ── preflight ── Replica ──┬── Filesystem ── FUSE        until: a signal, `notefs unmount`, or `umount`
+//!                        Index ── Bridge                         then:  drain, unmount, drain the rest, close
+//! ```
+//!
+//! Owns the order of starting and ending, and what is said about what is left. Does not own any of the parts: operations
+//! (`filesystem`), the kernel's protocol (`fuse`), indexing (`bridge`), commands (`mount/serve.rs`), signals
+//! (`mount/signals.rs`), the folder underneath (`mount/point.rs`).
+//!
+//! The daemon never touches its own mount: killed in the middle of that, it would leave a mount that hangs.
+
+pub(crate) mod point;
+mod report;
+mod serve;
+mod signals;
+
+use crate::bridge::{Bridge, index_failure};
+use crate::config::MountPlan;
+use crate::control::protocol::Left;
+use crate::control::registry::{Record, Registry, start_ticks};
+use crate::control::server::{self, Connections};
+use crate::failure::Failure;
+use crate::filesystem::Filesystem;
+use crate::fuse::{FuseOptions, FuseSession};
+use notefs_cache::clock::SystemClock;
+use notefs_cache::replica::Owed;
+use notefs_cache::store::{Store, StoreError, StoreUrl, open_store, preflight};
+use notefs_cache::{Options, Replica};
+use notefs_indexer::{Index, IndexError};
+use point::Underneath;
+use serve::Desk;
+use signals::Signals;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// How long the store may take to answer the first question.
+const PREFLIGHT_DEADLINE_SECONDS: u64 = 30;
+
+/// Longest wait for the bucket on behalf of one operation of a program.
+const REMOTE_DEADLINE_SECONDS: u64 = 30;
+
+/// How long a signal, or an `umount` from outside, lets the store take what is left.
+const DRAIN_DEADLINE_SECONDS: u64 = 60;
+
+/// How long a detached mount may go on serving programs that still use it.
+const DETACHED_GRACE_SECONDS: u64 = 2;
+
+/// How long closing the replica may take.
+const CLOSE_DEADLINE_SECONDS: u64 = 30;
+
+/// How long the end waits for answers to commands to be sent.
+const ANSWERS_DEADLINE_SECONDS: u64 = 2;
+
+/// Threads that wait for the network.
+const IO_THREADS: usize = 2;
+
+/// Threads that answer the kernel.
+const FUSE_THREADS: usize = 4;
+
+/// Reasons to end that may wait to be heard.
+const ENDS_MAX: usize = 16;
+
+/// Why a mount ends.
+pub(crate) enum End {
+    /// SIGTERM, SIGINT or SIGHUP.
+    Signal(i32),
+    /// `notefs unmount`.
+    Asked {
+        /// How long the store may take.
+        timeout: Duration,
+        /// Told what is left.
+        reply: SyncSender<Left>,
+    },
+    /// Somebody else unmounted the folder.
+    Gone,
+}
+
+/// What is still to be stored while the mount ends; for progress bars.
+#[derive(Debug, Default)]
+pub(crate) struct Remaining {
+    count: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Remaining {
+    fn set(&self, owed: Owed) {
+        self.count.store(owed.count, Ordering::Relaxed);
+        self.bytes.store(owed.bytes, Ordering::Relaxed);
+    }
+
+    /// Things and their bytes.
+    pub(crate) fn get(&self) -> (u64, u64) {
+        (self.count.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// Mounts as planned, calls `ready` with warnings once the mount answers, and serves until the end.
+///
+/// Must be called from the process's first thread, before any other is started, for signals to be heard in order.
+pub(crate) fn run(
+    plan: &MountPlan,
+    ready: &mut dyn FnMut(Vec<String>) -> Result<(), Failure>,
+) -> Result<Left, Failure> {
+    let signals = Signals::block()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .thread_name("notefs-io")
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("Could not start threads: {e}")))?;
+    let (ends_sender, ends) = sync_channel(ENDS_MAX);
+    let (hurry_sender, hurry) = watch::channel(false);
+    signals.listen(ends_sender.clone(), hurry_sender)?;
+    let (mount, warnings) = Mount::start(plan, runtime, ends_sender)?;
+    let end = match ready(warnings) {
+        Ok(()) => mount.wait(&ends),
+        Err(failure) => {
+            mount.finish(End::Gone, hurry);
+            return Err(failure);
+        }
+    };
+    Ok(mount.finish(end, hurry))
+}
+
+/// A mount that is being served.
+struct Mount {
+    plan: MountPlan,
+    runtime: Runtime,
+    replica: Arc<Replica>,
+    bridge: Arc<Bridge>,
+    session: Arc<FuseSession>,
+    underneath: Underneath,
+    registry: Registry,
+    connections: Connections,
+    remaining: Arc<Remaining>,
+}
+
+impl Mount {
+    /// Builds everything, the mount itself last but one, so that a refusal leaves nothing mounted.
+    fn start(plan: &MountPlan, runtime: Runtime, ends: SyncSender<End>) -> Result<(Mount, Vec<String>), Failure> {
+        let (store, warnings) = reach_store(plan, &runtime)?;
+        let store_name = store.name();
+        let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
+        let (index, index_path, index_is_new) = open_index(&plan.cache_dir)?;
+        let index = Arc::new(index);
+        let handle = runtime.handle().clone();
+        let bridge = Arc::new(Bridge::start(
+            replica.clone(),
+            (index.clone(), &index_path),
+            handle,
+            index_is_new,
+        )?);
+        let registry = Registry::of_this_user();
+        registry.prepare()?;
+        let socket = registry.socket_path(&plan.dir)?;
+        let listener = server::bind(&socket)?;
+        let underneath = Underneath::open(&plan.dir)?;
+        replica.start();
+        let session = Arc::new(mount_folder(plan, &store_name, &replica, &runtime)?);
+        underneath.seal();
+        let record = Record {
+            mountpoint: plan.dir.clone(),
+            store: store_name,
+            cache_dir: plan.cache_dir.clone(),
+            pid: std::process::id(),
+            pid_start_ticks: start_ticks(std::process::id()).unwrap_or_default(),
+            socket,
+            mode_before: underneath.mode,
+        };
+        registry.add(&record)?;
+        let remaining = Arc::new(Remaining::default());
+        let desk = Desk {
+            record,
+            read_only: plan.read_only,
+            replica: replica.clone(),
+            index,
+            bridge: bridge.clone(),
+            runtime: runtime.handle().clone(),
+            remaining: remaining.clone(),
+            ends: ends.clone(),
+        };
+        let connections = server::serve(listener, Arc::new(desk))?;
+        let mount = Mount {
+            plan: plan.clone(),
+            runtime,
+            replica,
+            bridge,
+            session,
+            underneath,
+            registry,
+            connections,
+            remaining,
+        };
+        mount.watch_session(ends);
+        tracing::info!(
+            "Mounted {} at {} with the cache {}",
+            plan.store,
+            plan.dir.display(),
+            plan.cache_dir.display()
+        );
+        Ok((mount, warnings))
+    }
+
+    /// Hears of an `umount` from outside.
+    fn watch_session(&self, ends: SyncSender<End>) {
+        let session = self.session.clone();
+        self.runtime.spawn(async move {
+            session.ended().await;
+            // If the queue is full, the mount is ending anyway.
+            ends.try_send(End::Gone).ok();
+        });
+    }
+
+    /// Serves until there is a reason to end.
+    fn wait(&self, ends: &Receiver<End>) -> End {
+        let end = ends.recv().unwrap_or(End::Gone);
+        match &end {
+            End::Signal(number) => tracing::info!("Ending because of signal {number}"),
+            End::Asked { timeout, .. } => tracing::info!("Ending because of `notefs unmount`, within {timeout:?}"),
+            End::Gone => tracing::info!("Ending because the folder was unmounted"),
+        }
+        end
+    }
+
+    /// Stores what can be stored, unmounts, closes, and answers what is left. A second signal shortens the waits.
+    fn finish(self, end: End, hurry: watch::Receiver<bool>) -> Left {
+        let (timeout, reply) = match end {
+            End::Asked { timeout, reply } => (timeout, Some(reply)),
+            End::Signal(_) | End::Gone => (Duration::from_secs(DRAIN_DEADLINE_SECONDS), None),
+        };
+        let until = Instant::now() + timeout;
+        self.drain(until, hurry.clone());
+        let was_busy = self.unmount(*hurry.borrow());
+        self.bridge.begin_stop();
+        let owed = self.drain(until, hurry);
+        self.bridge.stop();
+        let last_error = self.replica.status().last_error.map(|problem| problem.message);
+        self.close();
+        self.underneath.unseal();
+        self.registry.remove(&self.plan.dir);
+        let left = Left {
+            count: owed.count,
+            bytes: owed.bytes,
+            cache_dir: self.plan.cache_dir.display().to_string(),
+            last_error: last_error.filter(|_| owed.count > 0),
+            was_busy,
+        };
+        match left.count {
+            0 => tracing::info!("Everything is stored; the mount has ended"),
+            count => tracing::warn!(
+                "{count} changes ({} bytes) are not stored; they are safe in {} and go on with the next mount",
+                left.bytes,
+                left.cache_dir
+            ),
+        }
+        if let Some(reply) = reply {
+            reply.try_send(left.clone()).ok();
+        }
+        self.connections
+            .wait_until_idle(Duration::from_secs(ANSWERS_DEADLINE_SECONDS));
+        left
+    }
+
+    /// Lets the store take what is owed until the deadline, or until somebody is in a hurry.
+    fn drain(&self, until: Instant, mut hurry: watch::Receiver<bool>) -> Owed {
+        let in_a_hurry = *hurry.borrow();
+        let deadline = if in_a_hurry {
+            Duration::ZERO
+        } else {
+            until.saturating_duration_since(Instant::now())
+        };
+        self.runtime.block_on(async {
+            let progress = |owed: Owed| self.remaining.set(owed);
+            tokio::select! {
+                owed = self.replica.drain(deadline, &progress) => owed,
+                _ = hurry.wait_for(|hurry| *hurry), if !in_a_hurry => {
+                    tracing::warn!("Not waiting for the store any longer");
+                    self.replica.status().owed
+                }
+            }
+        })
+    }
+
+    /// Takes the mount away; answers whether programs still used it.
+    fn unmount(&self, at_once: bool) -> bool {
+        let mut was_busy = false;
+        let unmounted = match self.session.unmount(at_once) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                was_busy = true;
+                tracing::warn!(
+                    "Programs still use {}: it is detached under them",
+                    self.plan.dir.display()
+                );
+                self.session.unmount(true)
+            }
+            other => other,
+        };
+        if let Err(error) = unmounted {
+            tracing::error!("Could not unmount {}: {error}", self.plan.dir.display());
+        }
+        let grace = Duration::from_secs(DETACHED_GRACE_SECONDS);
+        let ended = async { tokio::time::timeout(grace, self.session.ended()).await.is_ok() };
+        if !self.runtime.block_on(ended) {
+            tracing::warn!("Programs that still use the folder get errors from now on");
+        }
+        was_busy
+    }
+
+    fn close(&self) {
+        let deadline = Duration::from_secs(CLOSE_DEADLINE_SECONDS);
+        let closed = async { tokio::time::timeout(deadline, self.replica.close()).await };
+        match self.runtime.block_on(closed) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("The cache was not closed cleanly: {error}"),
+            Err(_) => tracing::error!("The cache did not close within {CLOSE_DEADLINE_SECONDS} s"),
+        }
+    }
+}
+
+fn options(plan: &MountPlan) -> Options {
+    Options {
+        cache_dir: plan.cache_dir.clone(),
+        cache_size_bytes: plan.cache_size_bytes,
+        write_back: plan.write_back,
+        read_only: plan.read_only,
+        default_uid: rustix::process::getuid().as_raw(),
+        default_gid: rustix::process::getgid().as_raw(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        remote_deadline: Duration::from_secs(REMOTE_DEADLINE_SECONDS),
+        clock: Arc::new(SystemClock::default()),
+    }
+}
+
+/// Opens the store and asks it one question. A store that is away is no reason to refuse notes that are cached.
+fn reach_store(plan: &MountPlan, runtime: &Runtime) -> Result<(Arc<dyn Store>, Vec<String>), Failure> {
+    let url = StoreUrl::parse(&plan.store).map_err(store_failure)?;
+    let deadline = Duration::from_secs(PREFLIGHT_DEADLINE_SECONDS);
+    runtime.block_on(async {
+        let store = open_store(&url).await.map_err(store_failure)?;
+        let trouble = match tokio::time::timeout(deadline, preflight(store.as_ref())).await {
+            Ok(Ok(())) => return Ok((store, Vec::new())),
+            Ok(Err(error)) if !error.retryable => return Err(store_failure(error)),
+            Ok(Err(error)) => store_failure(error),
+            Err(_) => Failure::new(format!(
+                "The store {} did not answer within {PREFLIGHT_DEADLINE_SECONDS} s",
+                store.name()
+            ))
+            .hint("Check the network and the endpoint"),
+        };
+        if !Replica::exists(&plan.cache_dir) {
+            return Err(trouble);
+        }
+        tracing::warn!("Mounting without the store: {trouble}");
+        let warning = format!("{trouble}. Cached notes can be read, and changes are kept until the store is back");
+        Ok((store, vec![warning]))
+    })
+}
+
+/// Opens the index. It can always be made anew from the notes, so one that cannot be used is moved aside.
+fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
+    let path = cache_dir.join("index.db");
+    let is_new = !path.exists();
+    match Index::open(&path) {
+        Ok(index) => Ok((index, path, is_new)),
+        Err(error @ (IndexError::Corrupt { .. } | IndexError::Newer { .. })) => {
+            tracing::warn!("The index is made anew; the old one is kept as index.db.corrupt: {error}");
+            for suffix in ["", "-wal", "-shm"] {
+                let old = cache_dir.join(format!("index.db{suffix}"));
+                let aside = cache_dir.join(format!("index.db.corrupt{suffix}"));
+                match std::fs::rename(&old, &aside) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(Failure::io("move", &old)(error)),
+                    _ => {}
+                }
+            }
+            Ok((Index::open(&path).map_err(index_failure)?, path, true))
+        }
+        Err(error) => Err(index_failure(error)),
+    }
+}
+
+fn mount_folder(
+    plan: &MountPlan,
+    store_name: &str,
+    replica: &Arc<Replica>,
+    runtime: &Runtime,
+) -> Result<FuseSession, Failure> {
+    let filesystem = Arc::new(Filesystem::new(replica.clone(), runtime.handle().clone()));
+    let options = FuseOptions {
+        mountpoint: plan.dir.clone(),
+        fsname: store_name.to_owned(),
+        read_only: plan.read_only,
+        allow_other: plan.allow_other,
+        threads: FUSE_THREADS,
+        stored_on_close: false,
+    };
+    crate::fuse::mount(filesystem, options).map_err(|error| {
+        let failure = Failure::new(format!("Could not mount on {}: {error}", plan.dir.display()));
+        match error.kind() {
+            _ if !Path::new("/dev/fuse").exists() => failure
+                .hint("There is no /dev/fuse: load the module with `modprobe fuse`, or give the container the device"),
+            ErrorKind::NotFound => failure.hint("Install fusermount3 (Debian: apt install fuse3)"),
+            ErrorKind::PermissionDenied if plan.allow_other => {
+                failure.hint("--allow-other needs the line `user_allow_other` in /etc/fuse.conf")
+            }
+            ErrorKind::PermissionDenied => {
+                failure.hint("Install fusermount3 (Debian: apt install fuse3), or mount as root")
+            }
+            _ => failure,
+        }
+    })
+}
+
+/// A store's error for people: its advice becomes the hint.
+fn store_failure(error: StoreError) -> Failure {
+    let failure = Failure::new(format!(
+        "Could not {} {}: {}",
+        error.operation, error.target, error.message
+    ));
+    match error.advice.as_str() {
+        "" => failure,
+        advice => failure.hint(advice),
+    }
+}
+
+/// A replica's error for people.
+fn cache_failure(error: notefs_cache::Error) -> Failure {
+    match error {
+        notefs_cache::Error::Store(error) => store_failure(error),
+        error => Failure::new(error.to_string()),
+    }
+}

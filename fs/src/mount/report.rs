@@ -1,0 +1,100 @@
+//! The state of a mount in the shape that `notefs status` shows.
+//!
+//! Owns the translation from the replica's and the index's own reports. Owns no numbers and no wording.
+
+use crate::bridge::IndexProgress;
+use crate::control::protocol::{
+    Behind, CacheUse, FileReport, Indexed, LastError, MountStatus, Owed, Requests, SkippedKey, Synced, Written,
+};
+use crate::control::registry::Record;
+use notefs_cache::replica::{FileStatus, ReplicaStatus};
+
+/// The whole mount.
+pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: IndexProgress, notes: u64) -> MountStatus {
+    let requests = replica.requests;
+    MountStatus {
+        mountpoint: record.mountpoint.display().to_string(),
+        store: replica.store,
+        pid: record.pid,
+        cache_dir: record.cache_dir.display().to_string(),
+        written: Written {
+            count: replica.inodes,
+            bytes: replica.bytes,
+            seq: replica.written_seq,
+        },
+        synced: Synced {
+            seq: replica.synced_seq,
+        },
+        owed: Owed {
+            count: replica.owed.count,
+            bytes: replica.owed.bytes,
+            oldest_age_ms: replica.owed.oldest_age_ms,
+        },
+        in_flight: replica.in_flight,
+        indexed: Indexed {
+            written_seq: index.written_seq,
+            indexed_seq: index.indexed_seq,
+            behind: index.behind(),
+            backlog: index.backlog,
+            notes,
+            last_error: index.last_error,
+        },
+        cache: CacheUse {
+            bytes: replica.cache_bytes,
+            limit_bytes: replica.cache_limit_bytes,
+        },
+        requests: Requests {
+            put: requests.put,
+            get: requests.get,
+            head: requests.head,
+            list: requests.list,
+            copy: requests.copy,
+            delete: requests.delete,
+            failed: requests.failed,
+        },
+        last_error: replica.last_error.map(|problem| LastError {
+            message: problem.message,
+            age_ms: problem.age_ms,
+            retryable: problem.retryable,
+        }),
+        store_reachable: replica.store_reachable,
+        unlisted_directories: replica.unlisted_directories,
+        skipped_keys: replica
+            .skipped_keys
+            .into_iter()
+            .map(|skipped| SkippedKey {
+                key: skipped.key,
+                reason: skipped.reason,
+                alias: skipped.alias,
+            })
+            .collect(),
+        skipped_key_count: replica.skipped_key_count,
+        conflicts: replica.conflicts,
+        read_only: false,
+    }
+}
+
+/// One file.
+pub(super) fn file_report(file: FileStatus, indexed: bool) -> FileReport {
+    FileReport {
+        path: file.path,
+        step: file.step.as_str().to_owned(),
+        size: file.size,
+        cached_bytes: file.cached_bytes,
+        key: file.key,
+        etag: file.etag,
+        owed_for_ms: file.owed_for_ms,
+        indexed,
+        last_error: file.last_error,
+    }
+}
+
+/// How far search is behind.
+pub(super) fn behind(index: &IndexProgress, unlisted_directories: u64) -> Behind {
+    Behind {
+        changes: index.behind(),
+        backlog: index.backlog,
+        backlog_total: index.backlog_total,
+        unlisted_directories,
+    }
+}

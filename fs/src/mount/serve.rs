@@ -1,0 +1,277 @@
+//! What the daemon does for each command.
+//!
+//! Owns the meaning of requests. Does not own the socket (`control/server.rs`) nor the words that people see (`cli`).
+//! Every wait here is bounded by the request, reports progress, and ends when nobody waits for it any more.
+
+use super::{End, Remaining, report};
+use crate::bridge::{Bridge, index_failure};
+use crate::control::protocol::{Answer, Behind, Found, IndexRows, Progress, Request, WaitStep};
+use crate::control::registry::Record;
+use crate::control::server::{Asker, Handler};
+use crate::failure::Failure;
+use notefs_cache::{Attr, Error, Replica, Step};
+use notefs_indexer::{Hit, Index, IndexError, is_note};
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+
+/// How long a search waits for the index to see what was just written.
+const CATCH_UP_DEADLINE_MS: u64 = 5_000;
+
+/// Between two looks while a command waits.
+const POLL_MS: u64 = 100;
+
+/// How often one path may need something from the bucket.
+const NEEDS_MAX: usize = 64;
+
+/// Hits looked at to find those below one folder.
+const HITS_SCANNED_MAX: usize = 10_000;
+
+/// Hits asked for at once.
+const HITS_PAGE: usize = 500;
+
+/// How long after its own deadline the end of a mount may take before its asker gives up.
+const END_GRACE_SECONDS: u64 = 120;
+
+/// Does what commands ask of one mount.
+pub(super) struct Desk {
+    pub(super) record: Record,
+    pub(super) read_only: bool,
+    pub(super) replica: Arc<Replica>,
+    pub(super) index: Arc<Index>,
+    pub(super) bridge: Arc<Bridge>,
+    pub(super) runtime: Handle,
+    pub(super) remaining: Arc<Remaining>,
+    pub(super) ends: SyncSender<End>,
+}
+
+impl Handler for Desk {
+    fn handle(&self, request: Request, asker: &Asker) -> Result<Answer, Failure> {
+        match request {
+            Request::Status {} => self.status(),
+            Request::FileStatus { path } => self.file_status(&path),
+            Request::Wait { step, path, timeout_ms } => {
+                let until = Instant::now() + Duration::from_millis(timeout_ms);
+                match (step, path) {
+                    (WaitStep::Stored, None) => Ok(self.wait_stored(until, asker)),
+                    (WaitStep::Stored, Some(path)) => self.wait_file_stored(&path, until, asker),
+                    (WaitStep::Indexed, _) => Ok(self.wait_indexed(until, asker)),
+                }
+            }
+            Request::Search { query, limit, below } => self.search(&query, limit as usize, &below),
+            Request::Backlinks { path } => self.rows(|index| index.backlinks(&path)).map(Answer::Links),
+            Request::Links { path } => self.rows(|index| index.links(&path)).map(Answer::Links),
+            Request::Tags {} => self.rows(Index::tags).map(Answer::Tags),
+            Request::IndexRebuild { timeout_ms } => {
+                self.bridge.rebuild()?;
+                Ok(self.wait_indexed(Instant::now() + Duration::from_millis(timeout_ms), asker))
+            }
+            Request::Unmount { timeout_ms } => self.unmount(Duration::from_millis(timeout_ms), asker),
+        }
+    }
+}
+
+impl Desk {
+    fn status(&self) -> Result<Answer, Failure> {
+        let notes = self.index.stats().map_err(index_failure)?.notes;
+        let status = report::mount_status(&self.record, self.replica.status(), self.bridge.progress(), notes);
+        Ok(Answer::Status(Box::new(crate::control::protocol::MountStatus {
+            read_only: self.read_only,
+            ..status
+        })))
+    }
+
+    fn file_status(&self, path: &[u8]) -> Result<Answer, Failure> {
+        let attr = self.resolve(path)?;
+        let file = self.with_needs(path, |replica| replica.file_status(attr.ino))?;
+        let seen = self.bridge.catch_up(
+            self.replica.written_seq(),
+            Duration::from_millis(CATCH_UP_DEADLINE_MS / 10),
+        );
+        let indexed = seen && is_note(path) && self.index.contains(path).map_err(index_failure)?;
+        Ok(Answer::File(Box::new(report::file_report(file, indexed))))
+    }
+
+    fn resolve(&self, path: &[u8]) -> Result<Attr, Failure> {
+        self.with_needs(path, |replica| replica.resolve(path))
+    }
+
+    /// Runs an operation of the replica until it is answered.
+    fn with_needs<T>(&self, path: &[u8], operation: impl Fn(&Replica) -> Result<T, Error>) -> Result<T, Failure> {
+        let failed = |error: Error| {
+            let path = String::from_utf8_lossy(path);
+            Failure::new(format!(
+                "Could not look at {}/{path}: {error}",
+                self.record.mountpoint.display()
+            ))
+        };
+        for _ in 0..NEEDS_MAX {
+            match operation(&self.replica) {
+                Err(Error::Need(need)) => self.runtime.block_on(self.replica.satisfy(need)).map_err(failed)?,
+                answered => return answered.map_err(failed),
+            }
+        }
+        Err(Failure::new(format!(
+            "{} needs too much from the bucket",
+            String::from_utf8_lossy(path)
+        )))
+    }
+
+    fn wait_stored(&self, until: Instant, asker: &Asker) -> Answer {
+        let mut left;
+        loop {
+            // In slices, so that an asker who has gone does not keep the upload hurried.
+            let slice = until
+                .saturating_duration_since(Instant::now())
+                .min(Duration::from_secs(1));
+            let progress = |owed: notefs_cache::replica::Owed| {
+                asker.progress(Progress {
+                    left: owed.count,
+                    left_bytes: owed.bytes,
+                });
+            };
+            let owed = self.runtime.block_on(self.replica.drain(slice, &progress));
+            left = Progress {
+                left: owed.count,
+                left_bytes: owed.bytes,
+            };
+            if left.left == 0 || Instant::now() >= until || asker.is_gone() {
+                return Answer::Waited {
+                    reached: left.left == 0,
+                    left,
+                };
+            }
+            asker.progress(left);
+        }
+    }
+
+    fn wait_file_stored(&self, path: &[u8], until: Instant, asker: &Asker) -> Result<Answer, Failure> {
+        let ino = self.resolve(path)?.ino;
+        loop {
+            let reached = self.with_needs(path, |replica| replica.step(ino))? >= Step::Stored;
+            let left = Progress {
+                left: u64::from(!reached),
+                left_bytes: 0,
+            };
+            if reached || Instant::now() >= until || asker.is_gone() {
+                return Ok(Answer::Waited { reached, left });
+            }
+            asker.progress(left);
+            std::thread::sleep(Duration::from_millis(POLL_MS));
+        }
+    }
+
+    fn wait_indexed(&self, until: Instant, asker: &Asker) -> Answer {
+        let target_seq = self.replica.written_seq();
+        loop {
+            let slice = until
+                .saturating_duration_since(Instant::now())
+                .min(Duration::from_secs(1));
+            let caught_up = self.bridge.catch_up(target_seq, slice);
+            let behind = self.behind();
+            let left = if caught_up { 0 } else { behind.changes } + behind.backlog + behind.unlisted_directories;
+            let left = Progress { left, left_bytes: 0 };
+            if left.left == 0 || Instant::now() >= until || asker.is_gone() {
+                return Answer::Waited {
+                    reached: left.left == 0,
+                    left,
+                };
+            }
+            asker.progress(left);
+            std::thread::sleep(Duration::from_millis(POLL_MS));
+        }
+    }
+
+    fn behind(&self) -> Behind {
+        report::behind(&self.bridge.progress(), self.replica.status().unlisted_directories)
+    }
+
+    /// Lets the index see everything that was written before this call.
+    fn catch_up(&self) {
+        self.bridge
+            .catch_up(self.replica.written_seq(), Duration::from_millis(CATCH_UP_DEADLINE_MS));
+    }
+
+    fn search(&self, query: &str, limit: usize, below: &[u8]) -> Result<Answer, Failure> {
+        self.catch_up();
+        let behind = self.behind();
+        let prefix = [below, b"/"].concat();
+        let inside = |hit: &Hit| below.is_empty() || hit.path_bytes.starts_with(&prefix);
+        let page = if below.is_empty() { limit } else { HITS_PAGE };
+        let mut hits = Vec::new();
+        for offset in (0..HITS_SCANNED_MAX).step_by(page.max(1)) {
+            let found = self.index.search(query, page, offset).map_err(index_failure)?;
+            let is_last = found.len() < page;
+            hits.extend(found.into_iter().filter(inside).take(limit - hits.len()));
+            if is_last || hits.len() >= limit {
+                break;
+            }
+        }
+        Ok(Answer::Found(Found {
+            behind,
+            hits: hits.iter().map(row).collect(),
+        }))
+    }
+
+    fn rows<T: Serialize>(&self, ask: impl Fn(&Index) -> Result<Vec<T>, IndexError>) -> Result<IndexRows, Failure> {
+        self.catch_up();
+        let rows = ask(&self.index).map_err(index_failure)?;
+        Ok(IndexRows {
+            behind: self.behind(),
+            rows: rows.iter().map(row).collect(),
+        })
+    }
+
+    fn unmount(&self, timeout: Duration, asker: &Asker) -> Result<Answer, Failure> {
+        let (reply, answer) = sync_channel(1);
+        let asked = self.ends.try_send(End::Asked { timeout, reply });
+        asked.map_err(|_| Failure::new("The mount is ending already").hint("Wait for its daemon to be gone"))?;
+        let until = Instant::now() + timeout + Duration::from_secs(END_GRACE_SECONDS);
+        loop {
+            match answer.recv_timeout(Duration::from_millis(POLL_MS)) {
+                Ok(left) => return Ok(Answer::Unmounted(left)),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < until => {
+                    let (left, left_bytes) = self.remaining.get();
+                    asker.progress(Progress { left, left_bytes });
+                }
+                Err(_) => {
+                    return Err(Failure::new("The mount does not end")
+                        .hint(format!("Its daemon has the pid {}", self.record.pid)));
+                }
+            }
+        }
+    }
+}
+
+/// A row as JSON. Paths as bytes are left out where the text says the same.
+fn row(value: &impl Serialize) -> Value {
+    let mut value = serde_json::to_value(value).unwrap_or(Value::Null);
+    if let Value::Object(fields) = &mut value {
+        let exact = |text: Option<&Value>| {
+            text.and_then(Value::as_str)
+                .is_none_or(|text| !text.contains('\u{fffd}'))
+        };
+        for name in ["path", "resolved"] {
+            if exact(fields.get(name)) {
+                fields.remove(&format!("{name}_bytes"));
+            }
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_as_bytes_are_told_only_where_text_fails() {
+        let plain = serde_json::json!({"path": "a.md", "path_bytes": [97, 46, 109, 100]});
+        assert_eq!(row(&plain), serde_json::json!({"path": "a.md"}));
+        let strange = serde_json::json!({"path": "\u{fffd}.md", "path_bytes": [255, 46, 109, 100]});
+        assert_eq!(row(&strange), strange);
+    }
+}

@@ -1,0 +1,28 @@
+//! notefs-indexer: what the notes mean, kept in one SQLite file and searched there.
+//!
+//! Changes come in with a sequence number, in order, and each batch commits its rows together with that number: what
+//! [`Index::indexed_seq`] says is indexed, is. Notes are parsed by pure functions ([`parse`](mod@parse)) that never
+//! fail; links are stored as written and resolved when asked for ([`resolve`](mod@resolve)), so an index kept up to
+//! date equals one built anew.
+//!
+//! Owns: which files are notes, parsing, the schema, ranking, snippets, link resolution.
+//! Does not own: reading notes (the daemon brings their bytes), watching, the command line, threads.
+//!
+//! Only `sqlite` names rusqlite.
+
+mod error;
+mod index;
+mod model;
+mod note_path;
+mod parse;
+mod query;
+mod resolve;
+mod snippet;
+mod sqlite;
+mod text;
+
+pub use error::{IndexError, Source};
+pub use index::{Index, MAX_HITS, MAX_OFFSET};
+pub use model::{Backlink, Change, Hit, IndexStats, Link, LinkKind, MAX_NOTE_BYTES, Warning, WarningKind};
+pub use note_path::is_note;
+pub use snippet::{MARK_END, MARK_START, marked_snippet, plain_snippet};

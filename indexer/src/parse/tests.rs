@@ -1,0 +1,3 @@
+//! Parsing, note by note.
+
+use super::*;

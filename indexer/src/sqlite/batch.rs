@@ -1,0 +1,380 @@
+//! Writing: one transaction of changes, with the sequence number they lead to.
+//!
+//! Owns every INSERT, UPDATE and DELETE but those of the full-text table (`full_text`). A batch that is dropped without [`Batch::commit`] never was.
+//! Does not parse; what a note means comes in as [`Note`].
+
+use std::sync::MutexGuard;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::full_text::Pending;
+use super::{Database, signed, unsigned};
+use crate::error::IndexError;
+use crate::model::{LinkKind, WarningKind};
+use crate::note_path::{is_attachment, is_note, split_extension, stem};
+use crate::parse::{Encoding, Note, RawLink, Text, searchable};
+use crate::resolve::{NameKind, lookup_keys};
+use crate::text::fold;
+use crate::text::tokens::flat;
+
+/// Tables keyed by `note_id` that a note fills anew each time.
+const PARTS: [&str; 6] = [
+    "DELETE FROM name WHERE note_id = ?1",
+    "DELETE FROM link WHERE note_id = ?1",
+    "DELETE FROM heading WHERE note_id = ?1",
+    "DELETE FROM tag WHERE note_id = ?1",
+    "DELETE FROM prop WHERE note_id = ?1",
+    "DELETE FROM warning WHERE note_id = ?1",
+];
+
+/// An open transaction.
+pub(crate) struct Batch<'a> {
+    database: &'a Database,
+    connection: MutexGuard<'a, Connection>,
+    pending: Pending,
+    is_open: bool,
+}
+
+impl Database {
+    /// Begins a transaction.
+    pub(crate) fn begin(&self) -> Result<Batch<'_>, IndexError> {
+        let connection = self.writer();
+        if !connection.is_autocommit() {
+            connection
+                .execute_batch("ROLLBACK")
+                .map_err(self.failed("end a broken batch"))?;
+        }
+        connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(self.failed("begin a batch"))?;
+        Ok(Batch {
+            database: self,
+            connection,
+            pending: Pending::default(),
+            is_open: true,
+        })
+    }
+}
+
+impl Batch<'_> {
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> IndexError + '_ {
+        self.database.failed(action)
+    }
+
+    /// If the note at `path` has exactly this text already, takes over the time and says so.
+    pub(crate) fn touch(&self, path: &[u8], text: &Text, mtime_ns: i64) -> Result<bool, IndexError> {
+        self.try_touch(path, text, mtime_ns)
+            .map_err(self.failed("compare a note"))
+    }
+
+    fn try_touch(&self, path: &[u8], text: &Text, mtime_ns: i64) -> rusqlite::Result<bool> {
+        let Some(id) = self.id_of(path)? else { return Ok(false) };
+        let mut statement =
+            self.prepare_cached("SELECT total_bytes, encoding, text FROM note_text WHERE note_id = ?1")?;
+        let is_same = statement.query_row([id], |row| {
+            Ok(row.get::<_, i64>(0)? == signed(text.total_bytes)
+                && row.get::<_, i64>(1)? == encoding_code(text.encoding)
+                && row.get_ref(2)?.as_bytes()? == text.text.as_bytes())
+        })?;
+        if is_same {
+            self.prepare_cached("UPDATE note SET mtime_ns = ?2 WHERE id = ?1")?
+                .execute(params![id, mtime_ns])?;
+        }
+        Ok(is_same)
+    }
+
+    /// The note at `path` now means this.
+    pub(crate) fn put(&mut self, path: &[u8], text: &Text, note: &Note, mtime_ns: i64) -> Result<(), IndexError> {
+        self.try_put(path, text, note, mtime_ns)
+            .map_err(self.failed("write a note"))
+    }
+
+    fn try_put(&mut self, path: &[u8], text: &Text, note: &Note, mtime_ns: i64) -> rusqlite::Result<()> {
+        let id = match self.id_of(path)? {
+            Some(id) => {
+                self.change_full_text(id)?;
+                for delete in PARTS {
+                    self.prepare_cached(delete)?.execute([id])?;
+                }
+                id
+            }
+            None => {
+                let id = self.next_id()?;
+                self.change_full_text(id)?;
+                id
+            }
+        };
+        let shown = String::from_utf8_lossy(path);
+        self.prepare_cached(
+            "INSERT INTO note (id, path, path_key, title, title_flat, mtime_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id) DO UPDATE SET title = excluded.title, title_flat = excluded.title_flat,
+             mtime_ns = excluded.mtime_ns",
+        )?
+        .execute(params![
+            id,
+            path,
+            fold::key(&shown),
+            note.title,
+            flat(&note.title),
+            mtime_ns
+        ])?;
+        self.put_text(id, text, note)?;
+        self.put_names(id, &shown, note)?;
+        self.put_links(id, &note.links)?;
+        self.put_parts(id, note)
+    }
+
+    fn put_text(&self, id: i64, text: &Text, note: &Note) -> rusqlite::Result<()> {
+        let headings = joined(note.headings.iter().map(|heading| &heading.text).chain(&note.aliases));
+        let tags = joined(&note.tags);
+        let mut props = String::new();
+        for (_, value) in note
+            .props
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "title" | "tags" | "aliases"))
+        {
+            searchable(value, &mut props);
+        }
+        self.prepare_cached(
+            "INSERT OR REPLACE INTO note_text (note_id, total_bytes, encoding, body_at, headings, tags, props, text)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            id,
+            signed(text.total_bytes),
+            encoding_code(text.encoding),
+            signed(note.body_at),
+            headings,
+            tags,
+            props,
+            text.text
+        ])?;
+        Ok(())
+    }
+
+    fn put_names(&self, id: i64, shown: &str, note: &Note) -> rusqlite::Result<()> {
+        let mut insert = self.prepare_cached("INSERT OR IGNORE INTO name (key, note_id, kind) VALUES (?1, ?2, ?3)")?;
+        insert.execute(params![fold::key(stem(shown)), id, NameKind::Stem as i64])?;
+        insert.execute(params![fold::key(&note.title), id, NameKind::Title as i64])?;
+        for alias in &note.aliases {
+            insert.execute(params![fold::key(alias), id, NameKind::Alias as i64])?;
+        }
+        Ok(())
+    }
+
+    fn put_links(&self, id: i64, links: &[RawLink]) -> rusqlite::Result<()> {
+        let mut insert = self.prepare_cached(
+            "INSERT INTO link (note_id, ordinal, key, whole_key, target, fragment, alias, kind, embed, is_file, line, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?;
+        for (ordinal, link) in links.iter().enumerate() {
+            let (key, whole_key) = lookup_keys(&link.target);
+            insert.execute(params![
+                id,
+                signed(ordinal),
+                key,
+                whole_key,
+                link.target,
+                link.fragment,
+                link.alias,
+                link_code(link.kind),
+                link.embed,
+                is_file(link),
+                link.line,
+                signed(link.at)
+            ])?;
+        }
+        Ok(())
+    }
+
+    fn put_parts(&self, id: i64, note: &Note) -> rusqlite::Result<()> {
+        let mut insert = self.prepare_cached("INSERT INTO heading VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        for (ordinal, heading) in note.headings.iter().enumerate() {
+            insert.execute(params![id, signed(ordinal), heading.level, heading.line, heading.text])?;
+        }
+        let mut insert = self.prepare_cached("INSERT OR IGNORE INTO tag VALUES (?1, ?2, ?3)")?;
+        for tag in &note.tags {
+            insert.execute(params![id, fold::key(tag), tag])?;
+        }
+        let mut insert = self.prepare_cached("INSERT OR REPLACE INTO prop VALUES (?1, ?2, ?3)")?;
+        for (key, value) in &note.props {
+            insert.execute(params![id, key, value.to_string()])?;
+        }
+        let mut insert = self.prepare_cached("INSERT INTO warning VALUES (?1, ?2, ?3, ?4)")?;
+        for (ordinal, remark) in note.remarks.iter().enumerate() {
+            insert.execute(params![id, signed(ordinal), warning_code(remark.kind), remark.message])?;
+        }
+        Ok(())
+    }
+
+    /// There is no note at `path`.
+    pub(crate) fn remove(&mut self, path: &[u8]) -> Result<(), IndexError> {
+        let removed = self
+            .id_of(path)
+            .and_then(|id| id.map_or(Ok(()), |id| self.remove_id(id)));
+        removed.map_err(self.failed("remove a note"))
+    }
+
+    fn remove_id(&mut self, id: i64) -> rusqlite::Result<()> {
+        self.change_full_text(id)?;
+        for delete in PARTS {
+            self.prepare_cached(delete)?.execute([id])?;
+        }
+        self.prepare_cached("DELETE FROM note_text WHERE note_id = ?1")?.execute([id])?;
+        self.prepare_cached("DELETE FROM note WHERE id = ?1")?.execute([id])?;
+        Ok(())
+    }
+
+    /// Moves the notes below the directory `from`; only paths change, neither names nor meaning.
+    pub(crate) fn move_folder(&mut self, from: &[u8], to: &[u8]) -> Result<(), IndexError> {
+        let moved = self.try_move_folder(from, to);
+        moved.map_err(self.failed("move notes"))
+    }
+
+    fn try_move_folder(&mut self, from: &[u8], to: &[u8]) -> rusqlite::Result<()> {
+        // All below "from/": '0' is the byte after '/'.
+        let (low, high) = ([from, b"/"].concat(), [from, b"0"].concat());
+        let moving: Vec<(i64, Vec<u8>)> = self
+            .prepare_cached("SELECT id, path FROM note WHERE path >= ?1 AND path < ?2 ORDER BY path")?
+            .query_map(params![low, high], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        for (id, path) in moving {
+            let new_path = [to, &path[from.len()..]].concat();
+            if !is_note(&new_path) {
+                self.remove_id(id)?;
+                continue;
+            }
+            if let Some(replaced) = self.id_of(&new_path)? {
+                self.remove_id(replaced)?;
+            }
+            self.rename(id, &new_path)?;
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, id: i64, path: &[u8]) -> rusqlite::Result<()> {
+        self.change_full_text(id)?;
+        let path_key = fold::key(&String::from_utf8_lossy(path));
+        let mut update = self.prepare_cached("UPDATE note SET path = ?2, path_key = ?3 WHERE id = ?1")?;
+        update.execute(params![id, path, path_key])?;
+        Ok(())
+    }
+
+    /// The text of the note at `path` and its time, if there is one.
+    pub(crate) fn text_of(&self, path: &[u8]) -> Result<Option<(Text, i64)>, IndexError> {
+        let found = self
+            .prepare_cached(
+                "SELECT t.text, t.total_bytes, t.encoding, note.mtime_ns
+                 FROM note JOIN note_text t ON t.note_id = note.id WHERE note.path = ?1",
+            )
+            .and_then(|mut select| select.query_row([path], read_text).optional());
+        found.map_err(self.failed("read a note"))
+    }
+
+    /// Forgets every note.
+    pub(crate) fn clear(&mut self) -> Result<(), IndexError> {
+        let tables = "DELETE FROM note; DELETE FROM note_text; DELETE FROM name; DELETE FROM link; DELETE FROM heading;
+            DELETE FROM tag; DELETE FROM prop; DELETE FROM warning;
+            INSERT INTO full_text (full_text) VALUES ('delete-all')";
+        self.pending = Pending::default();
+        self.execute_batch(tables).map_err(self.failed("clear"))
+    }
+
+    /// Makes the batch durable, together with the sequence number it leads to.
+    pub(crate) fn commit(mut self, seq: u64) -> Result<(), IndexError> {
+        let written = self.pending.write(&self.connection);
+        written.map_err(self.failed("write the full text"))?;
+        let stamped = self
+            .prepare_cached("UPDATE state SET value = ?1 WHERE key = 'indexed_seq'")
+            .and_then(|mut update| update.execute([signed(seq)]));
+        stamped.map_err(self.failed("stamp a batch"))?;
+        self.execute_batch("COMMIT").map_err(self.failed("commit a batch"))?;
+        self.is_open = false;
+        Ok(())
+    }
+
+    /// To be called before anything searchable of the note changes.
+    fn change_full_text(&mut self, id: i64) -> rusqlite::Result<()> {
+        self.pending.change(&self.connection, id)
+    }
+
+    fn next_id(&self) -> rusqlite::Result<i64> {
+        self.prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM note")?.query_row([], |row| row.get(0))
+    }
+
+    fn id_of(&self, path: &[u8]) -> rusqlite::Result<Option<i64>> {
+        self.prepare_cached("SELECT id FROM note WHERE path = ?1")?
+            .query_row([path], |row| row.get(0))
+            .optional()
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            // If even this fails, the next batch tries again before it begins.
+            let rolled_back = self.connection.execute_batch("ROLLBACK");
+            rolled_back.unwrap_or_else(|error| tracing::warn!(%error, "Cannot roll back a batch of the index"));
+        }
+    }
+}
+
+fn read_text(row: &Row<'_>) -> rusqlite::Result<(Text, i64)> {
+    let text: String = row.get(0)?;
+    let total_bytes = unsigned(row.get(1)?);
+    let encoding = match row.get(2)? {
+        0 => Encoding::Utf8,
+        1 => Encoding::Lossy,
+        _ => Encoding::Utf16,
+    };
+    let is_prefix = total_bytes > crate::MAX_NOTE_BYTES;
+    Ok((
+        Text {
+            text,
+            encoding,
+            is_prefix,
+            total_bytes,
+        },
+        row.get(3)?,
+    ))
+}
+
+fn joined<'a>(parts: impl IntoIterator<Item = &'a String>) -> String {
+    parts.into_iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+}
+
+/// A Markdown link with any extension but a note's names a file; a wiki link only with a known one.
+fn is_file(link: &RawLink) -> bool {
+    let (bare, note_extension) = split_extension(&link.target);
+    let has_extension = std::path::Path::new(bare).extension().is_some();
+    note_extension.is_none() && (is_attachment(bare) || link.kind == LinkKind::Markdown && has_extension)
+}
+
+fn encoding_code(encoding: Encoding) -> i64 {
+    match encoding {
+        Encoding::Utf8 => 0,
+        Encoding::Lossy => 1,
+        Encoding::Utf16 => 2,
+    }
+}
+
+fn link_code(kind: LinkKind) -> i64 {
+    match kind {
+        LinkKind::Wiki => 0,
+        LinkKind::Markdown => 1,
+    }
+}
+
+fn warning_code(kind: WarningKind) -> i64 {
+    match kind {
+        WarningKind::NotUtf8 => 0,
+        WarningKind::TooLarge => 1,
+        WarningKind::Frontmatter => 2,
+        WarningKind::TooMany => 3,
+        WarningKind::Parser => 4,
+    }
+}

@@ -1,0 +1,166 @@
+//! Reading links, names and tags as rows.
+//!
+//! Owns the SELECTs; which of several candidates a link means is decided by `resolve`.
+
+use rusqlite::{Connection, OptionalExtension as _, Row};
+
+use super::{Snapshot, offset, unsigned};
+use crate::error::IndexError;
+use crate::model::LinkKind;
+use crate::resolve::{Candidate, NameKind};
+use crate::text::{clip, floor_boundary};
+
+/// Of a line longer than this, only the part around the link is shown, in bytes.
+const MAX_LINE_BYTES: usize = 400;
+
+/// A link out of a note.
+pub(crate) struct OutboundRow {
+    pub(crate) kind: LinkKind,
+    pub(crate) embed: bool,
+    pub(crate) is_file: bool,
+    pub(crate) target: String,
+    pub(crate) fragment: Option<String>,
+    pub(crate) alias: Option<String>,
+    pub(crate) line: u32,
+    pub(crate) key: String,
+    pub(crate) whole_key: Option<String>,
+}
+
+/// A link that may lead to a note, with the note it is in.
+pub(crate) struct InboundRow {
+    pub(crate) link: OutboundRow,
+    pub(crate) note_id: i64,
+    pub(crate) path: Vec<u8>,
+    /// Byte offset of the link in its note's text.
+    pub(crate) at: usize,
+}
+
+const LINK_COLUMNS: &str = "l.kind, l.embed, l.is_file, l.target, l.fragment, l.alias, l.line, l.key, l.whole_key";
+
+impl Snapshot<'_> {
+    /// The id of the note at `path`.
+    pub(crate) fn id_of(&self, path: &[u8]) -> Result<Option<i64>, IndexError> {
+        self.run("look up a note", |connection| {
+            let mut select = connection.prepare_cached("SELECT id FROM note WHERE path = ?1")?;
+            select.query_row([path], |row| row.get(0)).optional()
+        })
+    }
+
+    /// The links of the note, in the order of its text.
+    pub(crate) fn links_of(&self, note_id: i64) -> Result<Vec<OutboundRow>, IndexError> {
+        let sql = format!("SELECT {LINK_COLUMNS} FROM link l WHERE l.note_id = ?1 ORDER BY l.ordinal");
+        self.run("read links", |connection| {
+            connection
+                .prepare_cached(&sql)?
+                .query_map([note_id], outbound)?
+                .collect()
+        })
+    }
+
+    /// Every link that calls a name the note bears, by the path of its note and its place there.
+    pub(crate) fn links_naming(&self, note_id: i64) -> Result<Vec<InboundRow>, IndexError> {
+        let sql = format!(
+            "SELECT {LINK_COLUMNS}, l.note_id, note.path, l.at FROM link l JOIN note ON note.id = l.note_id
+             WHERE l.key IN (SELECT key FROM name WHERE note_id = ?1)
+             UNION
+             SELECT {LINK_COLUMNS}, l.note_id, note.path, l.at FROM link l JOIN note ON note.id = l.note_id
+             WHERE l.whole_key IN (SELECT key FROM name WHERE note_id = ?1)
+             ORDER BY note.path, l.at"
+        );
+        self.run("read backlinks", |connection| {
+            let mut select = connection.prepare_cached(&sql)?;
+            let rows = select.query_map([note_id], |row| {
+                Ok(InboundRow {
+                    link: outbound(row)?,
+                    note_id: row.get(9)?,
+                    path: row.get(10)?,
+                    at: offset(row.get(11)?),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// The notes that bear one of the names.
+    pub(crate) fn candidates(&self, key: &str, whole_key: Option<&str>) -> Result<Vec<Candidate>, IndexError> {
+        self.run("resolve a link", |connection| {
+            let mut found = named(connection, key)?;
+            if let Some(whole_key) = whole_key {
+                found.append(&mut named(connection, whole_key)?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// The title of a note and, for each offset, the line of its text that is there.
+    pub(crate) fn lines_at(&self, note_id: i64, offsets: &[usize]) -> Result<(String, Vec<String>), IndexError> {
+        self.run("read lines", |connection| {
+            let sql = "SELECT title, text FROM note JOIN note_text ON note_id = id WHERE id = ?1";
+            connection.prepare_cached(sql)?.query_row([note_id], |row| {
+                let text = row.get_ref(1)?.as_str()?;
+                Ok((row.get(0)?, offsets.iter().map(|at| line_at(text, *at)).collect()))
+            })
+        })
+    }
+
+    /// Tags and how many notes have each, most used first, then by name.
+    pub(crate) fn tags(&self) -> Result<Vec<(String, u64)>, IndexError> {
+        self.run("read tags", |connection| {
+            // Spellings of one tag are counted together; max() prefers lower case.
+            let sql = "SELECT max(name) AS shown, count(*) FROM tag GROUP BY key ORDER BY count(*) DESC, shown";
+            connection
+                .prepare_cached(sql)?
+                .query_map([], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?
+                .collect()
+        })
+    }
+}
+
+fn named(connection: &Connection, key: &str) -> rusqlite::Result<Vec<Candidate>> {
+    let sql = "SELECT name.note_id, name.kind, note.path, note.path_key FROM name JOIN note ON note.id = name.note_id
+        WHERE name.key = ?1";
+    let mut select = connection.prepare_cached(sql)?;
+    let rows = select.query_map([key], |row| {
+        let kind = match row.get(1)? {
+            0 => NameKind::Stem,
+            1 => NameKind::Title,
+            _ => NameKind::Alias,
+        };
+        let name_key = key.to_owned();
+        Ok(Candidate {
+            note_id: row.get(0)?,
+            kind,
+            name_key,
+            path: row.get(2)?,
+            path_key: row.get(3)?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn outbound(row: &Row<'_>) -> rusqlite::Result<OutboundRow> {
+    let kind = if row.get::<_, i64>(0)? == 0 {
+        LinkKind::Wiki
+    } else {
+        LinkKind::Markdown
+    };
+    Ok(OutboundRow {
+        kind,
+        embed: row.get(1)?,
+        is_file: row.get(2)?,
+        target: row.get(3)?,
+        fragment: row.get(4)?,
+        alias: row.get(5)?,
+        line: row.get(6)?,
+        key: row.get(7)?,
+        whole_key: row.get(8)?,
+    })
+}
+
+fn line_at(text: &str, at: usize) -> String {
+    let at = floor_boundary(text, at);
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let start = start.max(floor_boundary(text, at.saturating_sub(MAX_LINE_BYTES / 4)));
+    let line = text[start..].split('\n').next().unwrap_or("");
+    clip(line, MAX_LINE_BYTES).trim().to_owned()
+}

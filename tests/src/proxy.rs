@@ -1,0 +1,425 @@
+//! An HTTP/1.1 proxy in front of a server: it counts requests by kind, and spoils them when told to.
+//!
+//! Requests pass byte for byte, the Host header too, so that signatures stay valid. One thread serves one connection.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// A log longer than this forgets its oldest lines; the counts stay right.
+const LOG_LIMIT: usize = 20_000;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// An object or a part of one is written.
+    Put,
+    /// An object is read.
+    Get,
+    /// An object's metadata is read.
+    Head,
+    /// Keys are listed.
+    List,
+    /// An object is copied inside the store.
+    Copy,
+    /// One or several objects are removed.
+    Delete,
+    /// Anything else (multipart bookkeeping, bucket calls).
+    Other,
+}
+
+/// What the proxy does to the requests that pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// Answers 503 without asking the server.
+    Unavailable,
+    /// Lets the server do the work, then drops its reply.
+    DropReply,
+    /// Resets the connection without asking the server.
+    Reset,
+    /// Answers nothing at all, until another fault is set.
+    BlackHole,
+}
+
+/// A request that came by.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What it asked for.
+    pub class: Class,
+    /// The key, decoded; empty for requests to the bucket itself.
+    pub key: String,
+    /// The query as it went over the wire.
+    pub query: String,
+    /// The status that the client got; 0 when it got no reply.
+    pub status: u16,
+}
+
+/// A running proxy; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: SocketAddr,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    fault: Fault,
+    only: Option<Class>,
+    latency: Duration,
+    log: std::collections::VecDeque<(u64, Seen)>,
+    serial: u64,
+    counts: std::collections::BTreeMap<Class, u64>,
+    closed: bool,
+}
+
+impl Proxy {
+    /// Starts a proxy before `upstream` on a free port.
+    pub fn start(upstream: SocketAddr) -> Result<Proxy> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            upstream,
+            state: Mutex::default(),
+        });
+        let for_thread = shared.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if for_thread.state().closed {
+                    return;
+                }
+                let shared = for_thread.clone();
+                std::thread::spawn(move || shared.serve(client).ok());
+            }
+        });
+        Ok(Proxy { address, shared })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Spoils all requests from now on; `Fault::None` heals.
+    pub fn set_fault(&self, fault: Fault) {
+        let mut state = self.shared.state();
+        (state.fault, state.only) = (fault, None);
+    }
+
+    /// Spoils the requests of one class from now on.
+    pub fn set_fault_on(&self, class: Class, fault: Fault) {
+        let mut state = self.shared.state();
+        (state.fault, state.only) = (fault, Some(class));
+    }
+
+    /// Holds every request back for this long before it goes on.
+    pub fn set_latency(&self, latency: Duration) {
+        self.shared.state().latency = latency;
+    }
+
+    /// Forgets the requests seen so far.
+    pub fn forget(&self) {
+        let mut state = self.shared.state();
+        state.log.clear();
+        state.counts.clear();
+    }
+
+    /// How many requests of this class came by.
+    pub fn count(&self, class: Class) -> u64 {
+        self.shared.state().counts.get(&class).copied().unwrap_or(0)
+    }
+
+    /// How many requests of any class came by.
+    pub fn total(&self) -> u64 {
+        self.shared.state().counts.values().sum()
+    }
+
+    /// The latest requests, oldest first.
+    pub fn log(&self) -> Vec<Seen> {
+        self.shared.state().log.iter().map(|(_, seen)| seen.clone()).collect()
+    }
+
+    /// The requests that write or remove notes, as `Put key`, without notefs's own objects.
+    pub fn changes(&self) -> Vec<String> {
+        let log = self.log();
+        let changes = log
+            .iter()
+            .filter(|seen| matches!(seen.class, Class::Put | Class::Copy | Class::Delete));
+        let of_notes = changes.filter(|seen| !seen.key.starts_with(".notefs/"));
+        of_notes.map(|seen| format!("{:?} {}", seen.class, seen.key)).collect()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.state().closed = true;
+        // Wakes the listening thread, which then sees that it is over.
+        TcpStream::connect(self.address).ok();
+    }
+}
+
+/// The first lines of a request or reply.
+struct Head {
+    bytes: Vec<u8>,
+    first_line: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Head {
+    /// Reads up to the empty line; `None` at the end of the connection.
+    fn read(stream: &mut impl BufRead) -> Result<Option<Head>> {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n") {
+            if stream.read_until(b'\n', &mut bytes)? == 0 {
+                return Ok(None);
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let mut lines = text.split("\r\n");
+        let first_line = lines.next().unwrap_or_default().to_owned();
+        let headers = lines.filter_map(|line| line.split_once(':'));
+        let headers = headers
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        Ok(Some(Head {
+            bytes,
+            first_line,
+            headers,
+        }))
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(given, _)| given == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    fn status(&self) -> u16 {
+        self.first_line
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0)
+    }
+
+    fn is_chunked(&self) -> bool {
+        self.header("transfer-encoding")
+            .is_some_and(|coding| coding.contains("chunked"))
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.header("content-length").and_then(|length| length.parse().ok())
+    }
+
+    /// What this request asks for, the key and the query.
+    fn request(&self) -> Seen {
+        let mut words = self.first_line.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let key = path.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
+        let class = match method {
+            "PUT" if self.header("x-amz-copy-source").is_some() => Class::Copy,
+            "PUT" if !key.is_empty() => Class::Put,
+            "GET" if key.is_empty() => Class::List,
+            "GET" => Class::Get,
+            "HEAD" => Class::Head,
+            "DELETE" => Class::Delete,
+            "POST" if query.split('&').any(|word| word.trim_end_matches('=') == "delete") => Class::Delete,
+            _ => Class::Other,
+        };
+        let key = crate::s3::percent_decoded(&key.replace('+', "%2B"));
+        Seen {
+            class,
+            key,
+            query: query.into(),
+            status: 0,
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, client: TcpStream) -> Result<()> {
+        client.set_nodelay(true)?;
+        let mut from_client = BufReader::new(client.try_clone()?);
+        let mut upstream: Option<BufReader<TcpStream>> = None;
+        while let Some(head) = Head::read(&mut from_client)? {
+            let seen = head.request();
+            let (fault, latency) = self.plan(seen.class);
+            let (serial, class) = (self.record(&seen), seen.class);
+            std::thread::sleep(latency);
+            let result = match fault {
+                Fault::None | Fault::DropReply => {
+                    let keep = fault == Fault::None;
+                    self.pass(&head, &mut from_client, &mut upstream, keep.then_some(&client))
+                }
+                Fault::Unavailable => refuse(&head, &mut from_client, &client),
+                Fault::Reset => reset(&client),
+                Fault::BlackHole => self.hold(class),
+            };
+            self.conclude(serial, *result.as_ref().unwrap_or(&0));
+            if result? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&self, class: Class) -> (Fault, Duration) {
+        let state = self.state();
+        let hit = state.only.is_none_or(|only| only == class);
+        (if hit { state.fault } else { Fault::None }, state.latency)
+    }
+
+    /// Counts a request as soon as it arrives, before its reply can wake the one who counts.
+    fn record(&self, seen: &Seen) -> u64 {
+        let mut state = self.state();
+        *state.counts.entry(seen.class).or_default() += 1;
+        state.serial += 1;
+        let serial = state.serial;
+        state.log.push_back((serial, seen.clone()));
+        if state.log.len() > LOG_LIMIT {
+            state.log.pop_front();
+        }
+        serial
+    }
+
+    fn conclude(&self, serial: u64, status: u16) {
+        let mut state = self.state();
+        let line = state.log.iter_mut().rev().find(|(given, _)| *given == serial);
+        if let Some((_, seen)) = line {
+            seen.status = status;
+        }
+    }
+
+    /// Waits without a reply while the black hole lasts, then ends the connection.
+    fn hold(&self, class: Class) -> Result<u16> {
+        while self.plan(class).0 == Fault::BlackHole && !self.state().closed {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(0)
+    }
+
+    /// Hands a request to the server and its reply to `client`, if there is one. The status, or 0 to hang up.
+    fn pass(
+        &self,
+        head: &Head,
+        from_client: &mut impl BufRead,
+        upstream: &mut Option<BufReader<TcpStream>>,
+        mut client: Option<&TcpStream>,
+    ) -> Result<u16> {
+        if upstream.is_none() {
+            let stream = TcpStream::connect(self.upstream)?;
+            stream.set_nodelay(true)?;
+            *upstream = Some(BufReader::new(stream));
+        }
+        let server = upstream.as_mut().context("no connection to the server")?;
+        server.get_mut().write_all(&head.bytes)?;
+        if let (Some(client), Some(_)) = (client.as_mut(), head.header("expect")) {
+            client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        copy_body(head, from_client, server.get_mut(), 0)?;
+        let reply = loop {
+            let reply = Head::read(server)?.context("the server hung up")?;
+            if reply.status() >= 200 {
+                break reply;
+            }
+        };
+        let bodyless = head.first_line.starts_with("HEAD ") || matches!(reply.status(), 204 | 304);
+        let until_end = reply.length().is_none() && !reply.is_chunked();
+        let mut out: Box<dyn Write> = match client {
+            Some(client) => Box::new(client),
+            None => Box::new(std::io::sink()),
+        };
+        out.write_all(&reply.bytes)?;
+        if !bodyless {
+            copy_body(&reply, server, &mut out, if until_end { u64::MAX } else { 0 })?;
+        }
+        let over = client.is_none() || (until_end && !bodyless) || reply.header("connection") == Some("close");
+        if over && let Some(client) = client {
+            client.shutdown(std::net::Shutdown::Both).ok();
+        }
+        Ok(if client.is_some() { reply.status() } else { 0 })
+    }
+}
+
+/// Passes a body on as it is; `unknown` bytes at most where no header tells its length.
+fn copy_body(head: &Head, from: &mut impl BufRead, to: &mut impl Write, unknown: u64) -> Result<()> {
+    if !head.is_chunked() {
+        std::io::copy(&mut from.take(head.length().unwrap_or(unknown)), to)?;
+        return Ok(());
+    }
+    loop {
+        let mut line = Vec::new();
+        from.read_until(b'\n', &mut line)?;
+        to.write_all(&line)?;
+        let size = String::from_utf8_lossy(&line)
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
+        let size = u64::from_str_radix(&size, 16).context("chunk without a length")?;
+        if size > 0 {
+            std::io::copy(&mut from.take(size + 2), to)?;
+            continue;
+        }
+        // Trailers, up to an empty line.
+        loop {
+            let mut line = Vec::new();
+            from.read_until(b'\n', &mut line)?;
+            to.write_all(&line)?;
+            if line.len() <= 2 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn refuse(head: &Head, from_client: &mut impl BufRead, mut client: &TcpStream) -> Result<u16> {
+    copy_body(head, from_client, &mut std::io::sink(), 0)?;
+    let body = "<Error><Code>ServiceUnavailable</Code><Message>told to fail</Message></Error>";
+    let body = if head.first_line.starts_with("HEAD ") { "" } else { body };
+    write!(
+        client,
+        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    client.shutdown(std::net::Shutdown::Both)?;
+    Ok(503)
+}
+
+fn reset(client: &TcpStream) -> Result<u16> {
+    use std::os::fd::AsRawFd;
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    let size = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: the socket is open and the option's value outlives the call.
+    unsafe {
+        libc::setsockopt(
+            client.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size,
+        )
+    };
+    Ok(0)
+}
