@@ -51,6 +51,8 @@ pub(crate) struct Pusher {
     hurry_until_ms: AtomicU64,
     in_flight: Mutex<InFlight>,
     failures: Mutex<HashMap<Ino, Failure>>,
+    /// Not before then (monotonic, ms), hurry or not: something else must be stored first.
+    postponed: Mutex<HashMap<Ino, u64>>,
 }
 
 #[derive(Default)]
@@ -117,13 +119,15 @@ impl Replica {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// The inodes whose time has come, oldest debt first; they count as in flight from now on.
+    /// The inodes whose time has come, oldest debt first, those last that had to wait for others; they count as in flight from now on.
     fn due(&self, free: usize) -> Vec<Ino> {
         let now = self.now_ms();
         let hurry = self.pusher.hurry_until_ms.load(Ordering::Acquire) > now;
         let unreachable = self.store_unreachable();
         let mut tables = self.state.lock();
         let failures = self.pusher.failures.lock();
+        let mut postponed = self.pusher.postponed.lock();
+        postponed.retain(|ino, _| tables.dirty.contains_key(ino));
         let mut in_flight = self.pusher.in_flight.lock();
         if tables.dirty.is_empty() {
             self.pusher.owed.store(false, Ordering::Release);
@@ -135,17 +139,18 @@ impl Replica {
             false => free,
         };
         let retry_at = |ino: &Ino| failures.get(ino).map_or(0, |failure| failure.next_ms);
-        let mut due: Vec<(u64, Ino)> = tables
+        let mut due: Vec<(bool, u64, Ino)> = tables
             .dirty
             .iter()
-            .filter(|(ino, debt)| (hurry || debt.due_ms <= now) && retry_at(ino) <= now && !in_flight.inodes.contains(ino))
-            .map(|(ino, debt)| (debt.since_ms, *ino))
+            .filter(|(ino, debt)| (hurry || debt.due_ms <= now) && retry_at(ino) <= now)
+            .filter(|(ino, _)| !in_flight.inodes.contains(ino) && postponed.get(ino).is_none_or(|until| *until <= now))
+            .map(|(ino, debt)| (postponed.contains_key(ino), debt.since_ms, *ino))
             .collect();
         due.sort_unstable();
         due.truncate(free);
-        in_flight.inodes.extend(due.iter().map(|(_, ino)| *ino));
+        in_flight.inodes.extend(due.iter().map(|(_, _, ino)| *ino));
         tables.dirty.shrink_to(1024);
-        due.into_iter().map(|(_, ino)| ino).collect()
+        due.into_iter().map(|(_, _, ino)| ino).collect()
     }
 
     async fn push_one(self: Arc<Self>, ino: Ino) {
@@ -219,14 +224,7 @@ impl Replica {
 
     /// Puts an inode off for a moment: something else must be stored first.
     pub(crate) fn postpone(&self, ino: Ino, milliseconds: u64) {
-        let due = self.now_ms() + milliseconds;
-        if let Some(debt) = self.state.lock().dirty.get_mut(&ino) {
-            debt.due_ms = due;
-        }
-        let mut failures = self.pusher.failures.lock();
-        if let Some(failure) = failures.get_mut(&ino) {
-            failure.next_ms = due;
-        }
+        self.pusher.postponed.lock().insert(ino, self.now_ms() + milliseconds);
     }
 }
 

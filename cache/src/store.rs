@@ -9,11 +9,13 @@ mod key;
 mod memory;
 mod metadata;
 mod opendal;
+mod probe;
 mod url;
 
 pub use key::{KEY_LENGTH_MAX_BYTES, KeyProblem, ObjectKey, escape_name, is_canonical, unescape_segment};
 pub use memory::{CallKind, Hook, MemoryStore};
 pub use metadata::{ObjectMetadata, PartialMetadata, USER_METADATA_MAX_BYTES, UserMetadata};
+pub use probe::probe_conditions;
 pub use url::{StoreUrl, open_store, preflight};
 
 use crate::types::Timestamp;
@@ -179,7 +181,7 @@ pub trait Store: Send + Sync + 'static {
     fn requests(&self) -> RequestCounts;
     /// Describes one object, with user metadata.
     async fn head(&self, key: &ObjectKey) -> StoreResult<Option<ObjectInfo>>;
-    /// Reads an object or a range of it, with user metadata; with `if_match`, only that version:
+    /// Reads an object or a range of it (cut at the object's end), with user metadata; with `if_match`, only that version:
     /// another version there is `Ok(None)`, as if that version were gone.
     async fn get(
         &self,
@@ -218,6 +220,7 @@ pub trait Store: Send + Sync + 'static {
     /// Removes the marker of a directory, if it is there; `key` has no trailing slash.
     async fn delete_marker(&self, key: &ObjectKey) -> StoreResult<()>;
     /// Lists the keys below `prefix` (empty, or ending with `/`). Not recursive: stops at the next `/`, giving common prefixes.
+    /// The marker of `prefix` itself is told too, where there is one.
     async fn list(&self, prefix: &str, recursive: bool) -> StoreResult<Box<dyn Lister>>;
 }
 

@@ -371,7 +371,8 @@ fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
     match Index::open(&path) {
         Ok(index) => Ok((index, path, is_new)),
         Err(error @ (IndexError::Corrupt { .. } | IndexError::Newer { .. })) => {
-            tracing::warn!("The index is made anew; the old one is kept as index.db.corrupt: {error}");
+            let reason = index_failure(error).message;
+            tracing::warn!("{reason}; it is made anew, and the old one is kept as index.db.corrupt");
             for suffix in ["", "-wal", "-shm"] {
                 let old = cache_dir.join(format!("index.db{suffix}"));
                 let aside = cache_dir.join(format!("index.db.corrupt{suffix}"));

@@ -15,7 +15,9 @@ pub type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 pub enum IndexError {
     /// The file is damaged or is no database at all. It is left as it is.
     #[error(
-        "The index {path} is damaged ({detail})\n\nRebuild it with `notefs index rebuild`, or delete the file: the notes are not touched, and the index is made anew from them",
+        "The index {path} is damaged ({detail})\n\n\
+         Rebuild it with `notefs index rebuild`, or delete the file: the notes are not touched, and the \
+         index is made anew from them",
         path = path.display()
     )]
     Corrupt {
@@ -26,7 +28,8 @@ pub enum IndexError {
     },
     /// A later notefs wrote this index. It is left as it is.
     #[error(
-        "The index {path} has schema version {found}, but this notefs knows only up to {known}\n\nUse the notefs that wrote it, or delete the file to have the index made anew",
+        "The index {path} has schema version {found}, but this notefs knows only up to {known}\n\n\
+         Use the notefs that wrote it, or delete the file to have the index made anew",
         path = path.display()
     )]
     Newer {
@@ -39,7 +42,8 @@ pub enum IndexError {
     },
     /// The file is a database of another program. It is left as it is.
     #[error(
-        "{path} is a SQLite database of another program, not a notefs index\n\nGive the index another path, or move that file away",
+        "{path} is a SQLite database of another program, not a notefs index\n\n\
+         Give the index another path, or move that file away",
         path = path.display()
     )]
     Foreign {
@@ -47,7 +51,11 @@ pub enum IndexError {
         path: PathBuf,
     },
     /// The file cannot be created or opened.
-    #[error("Cannot open the index {path}: {source}\n\nCheck that its folder exists and is writable by you", path = path.display())]
+    #[error(
+        "Cannot open the index {path}: {source}\n\n\
+         Check that its folder exists and is writable by you",
+        path = path.display()
+    )]
     Open {
         /// The database file.
         path: PathBuf,
@@ -55,7 +63,11 @@ pub enum IndexError {
         source: Source,
     },
     /// Another process held the database for longer than the busy timeout.
-    #[error("The index {path} is locked by another process while trying to {action}\n\nTry again; if it stays, see who holds it with `fuser {path}`", path = path.display())]
+    #[error(
+        "The index {path} is locked by another process while trying to {action}\n\n\
+         Try again; if it stays, see who holds it with `fuser {path}`",
+        path = path.display()
+    )]
     Busy {
         /// The database file.
         path: PathBuf,
@@ -63,7 +75,11 @@ pub enum IndexError {
         action: &'static str,
     },
     /// The disk below the index is full.
-    #[error("No space left for the index {path} while trying to {action}\n\nFree some space on that disk; indexing then goes on by itself", path = path.display())]
+    #[error(
+        "No space left for the index {path} while trying to {action}\n\n\
+         Free some space on that disk; indexing then goes on by itself",
+        path = path.display()
+    )]
     Full {
         /// The database file.
         path: PathBuf,
@@ -71,7 +87,11 @@ pub enum IndexError {
         action: &'static str,
     },
     /// Any other failure of the database.
-    #[error("The index {path} failed to {action}: {source}\n\nIf it happens again, rebuild the index with `notefs index rebuild`", path = path.display())]
+    #[error(
+        "The index {path} failed to {action}: {source}\n\n\
+         If it happens again, rebuild the index with `notefs index rebuild`",
+        path = path.display()
+    )]
     Database {
         /// The database file.
         path: PathBuf,

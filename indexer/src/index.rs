@@ -273,14 +273,12 @@ fn with_lines(snapshot: &Snapshot<'_>, rows: &[InboundRow]) -> Result<Vec<Backli
 fn unresolved_links(snapshot: &Snapshot<'_>) -> Result<u64, IndexError> {
     let mut unresolved = snapshot.unnamed_links()?;
     let mut resolver = Resolver::new(snapshot);
-    for (is_markdown, target, path, count) in snapshot.placed_links()? {
-        let kind = if is_markdown {
-            LinkKind::Markdown
-        } else {
-            LinkKind::Wiki
-        };
-        if resolver.find(&path, kind, &target, lookup_keys(&target))?.is_none() {
-            unresolved += count;
+    for links in snapshot.placed_links()? {
+        if resolver
+            .find(&links.path, links.kind, &links.target, lookup_keys(&links.target))?
+            .is_none()
+        {
+            unresolved += links.count;
         }
     }
     Ok(unresolved)

@@ -1,8 +1,8 @@
 //! notefs-indexer: what the notes mean, kept in one SQLite file and searched there.
 //!
 //! Changes come in with a sequence number, in order, and each batch commits its rows together with that number: what
-//! [`Index::indexed_seq`] says is indexed, is. Notes are parsed by pure functions ([`parse`](mod@parse)) that never
-//! fail; links are stored as written and resolved when asked for ([`resolve`](mod@resolve)), so an index kept up to
+//! [`Index::indexed_seq`] says is indexed, is. Notes are parsed by pure functions (`parse`) that never
+//! fail; links are stored as written and resolved when asked for (`resolve`), so an index kept up to
 //! date equals one built anew.
 //!
 //! Owns: which files are notes, parsing, the schema, ranking, snippets, link resolution.

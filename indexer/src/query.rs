@@ -230,7 +230,7 @@ mod tests {
         assert!(parse("\"\" * () -").is_empty());
         assert_eq!(
             wanted("AND OR"),
-            [("AND".into(), Prefix::No), ("OR".into(), Prefix::Also)]
+            [("AND".into(), Prefix::No), ("OR".into(), Prefix::No)]
         );
         assert_eq!(wanted("a:b"), [("a:b".into(), Prefix::Also)]);
         assert!(parse(&"x ".repeat(5_000)).wanted.len() <= MAX_TERMS);

@@ -1,9 +1,9 @@
 //! The index in one SQLite file: the only place that names rusqlite.
 //!
 //! Owns opening (private file, write-ahead log, numbered migrations), one connection that writes and a few that read,
-//! and the translation of database errors. Its parts: `schema` (tables), `batch` and `full_text` (writing), `search` (full text),
-//! `graph` (links and tags), `report` (counts and warnings). Does not parse notes, resolve links or cut snippets; it
-//! hands out and takes in plain rows, so that another database can stand beside it.
+//! and the translation of database errors. Its parts: `schema` (tables), `batch` and `full_text` (writing), `search`
+//! (full text), `graph` (links and tags), `report` (counts and warnings). Does not parse notes, resolve links or cut
+//! snippets; it hands out and takes in plain rows, so that another database can stand beside it.
 //!
 //! Locks: the writer's and the readers' are never held together.
 

@@ -79,7 +79,11 @@ fn hostile_keys_are_shown_or_listed_and_never_lost() -> Result<()> {
         .as_array()
         .context("status lists no skipped keys")?;
     for (key, bytes) in &held {
-        let told = skipped.iter().any(|line| line["key"].as_str() == Some(key));
+        // A listing that came through another library may have lost slashes at a key's beginning.
+        let bare = |key: &str| key.trim_start_matches('/').to_owned();
+        let told = skipped
+            .iter()
+            .any(|line| line["key"].as_str().map(bare) == Some(bare(key)));
         ensure!(
             told || shown.contains(bytes) || key.ends_with('/'),
             "{key:?} is neither shown nor listed: {listed}"
@@ -105,28 +109,39 @@ fn hostile_keys_are_shown_or_listed_and_never_lost() -> Result<()> {
     Ok(())
 }
 
+/// The path that shows the file with this content: an escaped key has another name in the folder than in the bucket.
+fn showing(mount: &Mount, bytes: &[u8]) -> Result<PathBuf> {
+    let tree = Tree::read(mount.dir())?;
+    let files = tree.entries.into_iter().filter(|(_, entry)| entry.kind == Kind::File);
+    let mut paths = files.map(|(path, _)| mount.dir().join(path));
+    let found = paths.find(|path| std::fs::read(path).is_ok_and(|shown| shown == bytes));
+    found.with_context(|| format!("no file shows {:?}", String::from_utf8_lossy(bytes)))
+}
+
 #[test]
 fn twins_and_escapes_are_files_of_their_own() -> Result<()> {
     let store = Store::ministack()?;
-    let keys = [
+    let twins = [
         "caf\u{e9}.md",
         "cafe\u{301}.md",
-        "%41.md",
-        "A.md",
         "Case.md",
         "case.md",
-        "%0A.md",
+        "A.md",
         "plus+plus.md",
     ];
+    let escaped = ["%41.md", "%0A.md", "%250A.md", "%5C.md", "%"];
+    let keys: Vec<&str> = twins.iter().chain(&escaped).copied().collect();
     keys.iter().try_for_each(|key| store.put(key, &body(key)))?;
     let mount = Mount::start(&store)?;
-    for key in keys {
+    for key in twins {
         let bytes = std::fs::read(mount.path(key)).with_context(|| format!("{key:?}"))?;
         ensure!(bytes == body(key), "{key:?} shows another key's content");
-        std::fs::write(mount.path(key), format!("edited {key}"))?;
+    }
+    for key in &keys {
+        std::fs::write(showing(&mount, &body(key))?, format!("edited {key}"))?;
     }
     mount.drain()?;
-    for key in keys {
+    for key in &keys {
         let stored = store.get(key)?.context("lost")?;
         ensure!(
             stored == format!("edited {key}").into_bytes(),

@@ -140,7 +140,9 @@ fn appends_of_several_writers_are_all_kept() -> Result<()> {
             let path = path.clone();
             move || -> Result<()> {
                 let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-                (0..100).try_for_each(|number| Ok(writeln!(file, "writer {writer} line {number:03}")?))
+                (0..100).try_for_each(|number| {
+                    Ok(file.write_all(format!("writer {writer} line {number:03}\n").as_bytes())?)
+                })
             }
         };
         let writers: Vec<_> = (0..4).map(|writer| scope.spawn(append(writer))).collect();

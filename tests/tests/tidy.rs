@@ -18,7 +18,10 @@ const LOCKED_PACKAGES: usize = 360;
 const NAMED_ONLY_IN: [(&str, &[&str]); 6] = [
     ("opendal", &["cache/src/store/opendal"]),
     ("opendal_http_transport_reqwest", &["cache/src/store/opendal"]),
-    ("rusqlite", &["cache/src/state", "indexer/src/sqlite"]),
+    (
+        "rusqlite",
+        &["cache/src/state", "cache/tests", "indexer/src/sqlite", "indexer/tests"],
+    ),
     ("fuser", &["fs/src/fuse"]),
     (
         "notefs_cache",

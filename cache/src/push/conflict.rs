@@ -45,11 +45,17 @@ impl Replica {
         }
     }
 
+    /// Whether this replica wrote the object.
+    pub(super) fn wrote(&self, info: &ObjectInfo) -> bool {
+        let id = info.user.as_ref().and_then(|user| user.write_id()).unwrap_or_default();
+        id.split('.').next() == Some(self.writer_id.as_str())
+    }
+
     fn owner(&self, inode: &Inode, info: &ObjectInfo) -> Owner {
         let id = info.user.as_ref().and_then(|user| user.write_id()).unwrap_or_default();
         if id == self.write_id(inode) {
             Owner::ThisWrite
-        } else if id.split('.').next() == Some(self.writer_id.as_str()) {
+        } else if self.wrote(info) {
             Owner::Ourselves
         } else {
             Owner::Somebody

@@ -28,13 +28,14 @@ impl Replica {
         if let Some(key) = &wanted {
             let there = mine.iter().find(|remote| remote.key == *key);
             let marked = there.is_some_and(|remote| remote.etag == WRITTEN);
+            if there.is_none() {
+                self.note_directory(ino, key, "")?;
+            }
             if empty && !marked {
                 let marker = self.store.put_marker(&parse(key.trim_end_matches('/'))?).await;
                 self.note_health(&marker);
                 marker?;
                 self.note_directory(ino, key, WRITTEN)?;
-            } else if there.is_none() {
-                self.note_directory(ino, key, "")?;
             }
         }
         let mut waits = false;
@@ -58,21 +59,23 @@ impl Replica {
         })
     }
 
-    /// Removes what is left of a directory under an old key; `false` if there are still objects below.
+    /// Removes what is left of a directory under an old key; `false` if there are still objects below, or if another directory of that
+    /// key is about to take it over.
     async fn remove_marker(self: &Arc<Self>, ino: Ino, remote: &Remote) -> Result<bool> {
-        let (taken, below) = self.view(|tables| {
-            let taken = resolve_key(tables, &remote.key)?.is_some_and(|other| other != ino);
-            let below = tables.remotes_under(&remote.key, &remote.key, 1)?;
-            Ok((taken, !below.is_empty()))
+        let waits = self.view(|tables| {
+            let other = resolve_key(tables, &remote.key)?.filter(|other| *other != ino);
+            let taken = match other {
+                Some(other) => tables.inode(other)?.is_some_and(|inode| inode.is_dir()),
+                None => false,
+            };
+            Ok(taken || !tables.remotes_under(&remote.key, &remote.key, 1)?.is_empty())
         })?;
-        if !taken {
-            if below {
-                return Ok(false);
-            }
-            let gone = self.store.delete_marker(&parse(remote.key.trim_end_matches('/'))?).await;
-            self.note_health(&gone);
-            gone?;
+        if waits {
+            return Ok(false);
         }
+        let gone = self.store.delete_marker(&parse(remote.key.trim_end_matches('/'))?).await;
+        self.note_health(&gone);
+        gone?;
         self.change(|op| {
             if op.tables.remote(&remote.key)?.is_some_and(|now| now.ino == ino) {
                 op.push(Mutation::DropRemote(remote.key.clone()));

@@ -33,7 +33,7 @@ pub(super) struct Situation<'a> {
     pub(super) wanted: &'a [String],
     /// Its newest versions of content and metadata.
     pub(super) versions: (u64, u64),
-    /// What the bucket holds under `wanted`, whoever it is of.
+    /// What the bucket holds under `wanted`, whoever it is of; an empty ETag says that a write was begun and its outcome is unknown.
     pub(super) at_wanted: &'a [Remote],
     /// What the bucket holds of this inode, under any key.
     pub(super) mine: &'a [Remote],
@@ -53,15 +53,15 @@ pub(super) fn plan(ino: u64, situation: &Situation<'_>) -> Plan {
         let there = situation.at_wanted.iter().find(|remote| remote.key == *key);
         match (there, source) {
             (Some(there), _) if current(there) => {}
-            (Some(there), _) => {
+            (Some(there), _) if !there.etag.is_empty() => {
                 let condition = Condition::Matches(ETag(there.etag.clone()));
                 plan.writes.push(Write::Put { key: key.clone(), condition });
             }
-            (None, Some(source)) => {
+            (_, Some(source)) => {
                 let etag = ETag(source.etag.clone());
                 plan.writes.push(Write::Copy { from: source.key.clone(), etag, key: key.clone() });
             }
-            (None, None) => plan.writes.push(Write::Put { key: key.clone(), condition: Condition::Absent }),
+            (_, None) => plan.writes.push(Write::Put { key: key.clone(), condition: Condition::Absent }),
         }
     }
     let left = situation.mine.iter().filter(|remote| !situation.wanted.contains(&remote.key));
@@ -110,6 +110,9 @@ mod tests {
         let unlinked = decide(&[], (1, 1), &[remote("a", 7, (1, 1))], &[]);
         assert_eq!((unlinked.writes.len(), unlinked.deletes.len()), (0, 1));
         assert_eq!(decide(&[], (1, 1), &[remote("a", 7, (1, 1))], &["a"]), Plan::default(), "another file has the name now");
+        let unsure = Remote { etag: String::new(), ..remote("a", 7, (0, 0)) };
+        assert_eq!(decide(&["a"], (1, 1), &[unsure.clone()], &[]).writes, [put("a", Condition::Absent)], "unknown outcome");
+        assert_eq!(decide(&[], (1, 1), &[unsure], &[]).deletes.len(), 1, "what may be there is looked for and deleted");
         let linked = decide(&["a", "b"], (1, 1), &[remote("a", 7, (1, 1))], &[]);
         assert_eq!((linked.writes.len(), linked.deletes.len()), (1, 0));
     }

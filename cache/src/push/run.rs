@@ -86,7 +86,10 @@ impl Replica {
             }
             let mut wanted_by_others = HashSet::new();
             for remote in mine.iter().filter(|remote| !wanted.contains(&remote.key)) {
-                if resolve_key(tables, &remote.key)?.is_some_and(|other| other != ino) {
+                let other = resolve_key(tables, &remote.key)?.filter(|other| *other != ino);
+                if let Some(other) = other
+                    && tables.inode(other)?.is_some_and(|inode| !inode.is_dir())
+                {
                     wanted_by_others.insert(remote.key.clone());
                 }
             }
@@ -110,6 +113,7 @@ impl Replica {
         for write in &plan.writes {
             let (Write::Put { key, .. } | Write::Copy { key, .. }) = write;
             self.preserve_other(snapshot.ino, key).await?;
+            self.note_intent(snapshot, key)?;
             let done = match write {
                 Write::Put { key, condition } => self.put(snapshot, key, condition).await?,
                 Write::Copy { from, etag, key } => self.copy(snapshot, from, etag, key).await?,
@@ -193,11 +197,34 @@ impl Replica {
         })
     }
 
+    /// A write whose answer gets lost must not be forgotten: should the file be deleted before the next try, its object would stay.
+    fn note_intent(&self, snapshot: &Snapshot, key: &str) -> Result<()> {
+        self.change(|op| {
+            if op.tables.remote(key)?.is_none() {
+                op.push(Mutation::PutRemote(Remote {
+                    key: key.to_owned(),
+                    ino: snapshot.ino,
+                    etag: String::new(),
+                    content_version: 0,
+                    meta_version: 0,
+                    noted: 0,
+                }));
+            }
+            Ok(())
+        })
+    }
+
     async fn delete(self: &Arc<Self>, delete: &Delete) -> Result<()> {
         let key = parse(&delete.key)?;
-        let deleted = self.store.delete(&key, Some(&delete.etag)).await;
-        self.note_health(&deleted);
-        let deleted = deleted?;
+        let mut deleted = Deleted::ConditionFailed;
+        if !delete.etag.0.is_empty() {
+            let answer = self.store.delete(&key, Some(&delete.etag)).await;
+            self.note_health(&answer);
+            deleted = answer?;
+        }
+        if deleted == Deleted::ConditionFailed {
+            deleted = self.delete_if_ours(&key).await?;
+        }
         self.pusher.hints_owed.store(true, Ordering::Release);
         self.change(|op| {
             op.push(Mutation::DropRemote(delete.key.clone()));
@@ -207,6 +234,19 @@ impl Replica {
             return self.welcome_back(&key).await;
         }
         Ok(())
+    }
+
+    /// What is there may be a write of this replica whose answer was lost: then it goes as well.
+    async fn delete_if_ours(&self, key: &ObjectKey) -> Result<Deleted> {
+        let head = self.store.head(key).await;
+        self.note_health(&head);
+        let Some(info) = head? else { return Ok(Deleted::Done) };
+        if !self.wrote(&info) {
+            return Ok(Deleted::ConditionFailed);
+        }
+        let deleted = self.store.delete(key, Some(&info.etag)).await;
+        self.note_health(&deleted);
+        Ok(deleted?)
     }
 
     /// An edit beats a delete: somebody changed the object after we had last seen it, so it is a file again.
@@ -222,7 +262,7 @@ impl Replica {
     /// Nothing is owed any more, if nothing has changed meanwhile.
     fn settle(&self, snapshot: &Snapshot) -> Result<()> {
         let ino = snapshot.ino;
-        self.change(|op| {
+        let left_over = self.change(|op| {
             let now = op.tables.inode(ino)?;
             let mut wanted = Vec::new();
             for name in op.tables.names_of(ino)? {
@@ -233,23 +273,18 @@ impl Replica {
             let versions = |inode: &Inode| (inode.content_version, inode.meta_version);
             let same = now.as_ref().map(versions) == snapshot.inode.as_ref().map(versions) && wanted == snapshot.wanted;
             let nameless = wanted.is_empty() && now.is_none_or(|inode| inode.nlink == 0);
-            let left_over = nameless && has_tombstones(op.tables, ino)?;
+            let left_over = op.tables.remotes_of(ino)?.iter().any(|remote| !wanted.contains(&remote.key));
             if (same || nameless) && !left_over {
                 op.push(Mutation::ClearDirty(ino));
             }
-            Ok(())
-        })
-    }
-}
-
-/// Whether objects of an inode without names are still to be deleted by its own rounds.
-fn has_tombstones(tables: &mut crate::state::Tables, ino: Ino) -> Result<bool> {
-    for remote in tables.remotes_of(ino)? {
-        if resolve_key(tables, &remote.key)?.is_none_or(|other| other == ino) {
-            return Ok(true);
+            Ok(left_over)
+        })?;
+        if left_over {
+            // Another file is about to overwrite that object; should it change its mind, the object is ours to delete.
+            self.postpone(ino, KEY_BUSY_MS);
         }
+        Ok(())
     }
-    Ok(false)
 }
 
 pub(super) fn parse(key: &str) -> Result<ObjectKey> {

@@ -10,8 +10,9 @@ use crate::types::Ino;
 const LOOKED_AT_MAX: usize = 512;
 
 impl Replica {
-    /// Drops clean contents until the cache is under its limit, or until all that is left is owed or in use.
-    pub(crate) fn evict(&self) {
+    /// Drops clean contents until the cache is under its limit, or until all that is left is owed or in use. `keep` was just fetched for
+    /// somebody who has not seen it yet.
+    pub(crate) fn evict(&self, keep: Option<Ino>) {
         for _ in 0..LOOKED_AT_MAX {
             let candidate = {
                 let mut tables = self.state.lock();
@@ -22,6 +23,9 @@ impl Replica {
                 tables.local.promote(&ino);
                 ino
             };
+            if Some(candidate) == keep {
+                continue;
+            }
             if let Err(error) = self.evict_one(candidate) {
                 tracing::warn!(ino = candidate, %error, "Could not evict a file from the cache");
                 return;

@@ -89,7 +89,7 @@ impl Replica {
             op.put(&now);
             Ok(())
         })?;
-        self.evict_if_over();
+        self.make_room_for(inode.ino);
         Ok(())
     }
 
@@ -125,13 +125,13 @@ impl Replica {
             Ok(())
         })?;
         drop(_exclusive);
-        self.evict_if_over();
+        self.make_room_for(inode.ino);
         Ok(())
     }
 
-    fn evict_if_over(&self) {
+    fn make_room_for(&self, ino: Ino) {
         if self.state.lock().local_bytes > self.options.cache_size_bytes {
-            self.evict();
+            self.evict(Some(ino));
         }
     }
 

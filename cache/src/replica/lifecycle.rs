@@ -132,6 +132,7 @@ impl Replica {
         if clean.as_deref() == Some("0") && last_boot.as_deref() != Some(boot.trim()) {
             self.distrust_blobs()?;
         }
+        self.pusher.owed.store(true, Ordering::Release);
         self.pusher.hints_owed.store(clean.as_deref() == Some("0"), Ordering::Release);
         self.remember("boot", boot.trim())?;
         self.remember("clean", "0")?;

@@ -112,7 +112,7 @@ impl Replica {
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.key.clone();
             for row in rows.iter().filter(|row| row.noted <= began && !seen.contains(row.key.as_str())) {
-                if !row.key.ends_with('/') {
+                if !row.key.ends_with('/') && !row.etag.is_empty() {
                     self.object_vanished(row)?;
                 }
             }

@@ -196,6 +196,24 @@ impl Replica {
         Owed { count: tables.dirty.len() as u64, bytes, oldest_age_ms: oldest.map(|since| now_ms.saturating_sub(since)) }
     }
 
+    /// At most `limit` paths that are not stored, for a report of what is left; an unlinked file has none and shows as its key.
+    pub fn owed_paths(&self, limit: usize) -> Result<Vec<String>> {
+        self.view(|tables| {
+            let owing: Vec<Ino> = tables.dirty.keys().copied().take(limit).collect();
+            let mut paths = Vec::new();
+            for ino in owing {
+                let is_dir = tables.inode(ino)?.is_some_and(|inode| inode.is_dir() && inode.nlink > 0);
+                let path = match tables.names_of(ino)?.first() {
+                    Some(_) if is_dir => tables.directory_key(ino)?.path.to_vec(),
+                    Some(name) => tables.path_of(name.parent, &name.name)?,
+                    None => tables.remotes_of(ino)?.first().map(|remote| remote.key.clone()).unwrap_or_default().into_bytes(),
+                };
+                paths.push(String::from_utf8_lossy(&path).into_owned());
+            }
+            Ok(paths)
+        })
+    }
+
     /// The state of one file or directory.
     pub fn file_status(&self, ino: Ino) -> Result<FileStatus> {
         let step = self.step(ino)?;

@@ -77,6 +77,6 @@ impl Replica {
         if let Err(error) = self.state.checkpoint(false) {
             tracing::warn!(%error, "Could not shorten the write-ahead log; it is tried again");
         }
-        self.evict();
+        self.evict(None);
     }
 }

@@ -9,6 +9,8 @@
 
 mod describe;
 mod files;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use super::{

@@ -34,8 +34,8 @@ pub enum KeyProblem {
     /// A segment `.` or `..`.
     #[error("The key has a part \".\" or \"..\", which would lead to another folder")]
     DotSegment,
-    /// A NUL byte, which no file name can hold.
-    #[error("The key has a NUL character, which no file name can hold")]
+    /// A NUL byte, which no file name can hold; also what a folder store tells for bytes of a name that are no text.
+    #[error("The key has a NUL character, which no file name can hold, or bytes that are no text")]
     Nul,
     /// Ends with a slash: a directory's marker, not a file.
     #[error("The key ends with a slash, so that it names a directory")]
@@ -43,9 +43,6 @@ pub enum KeyProblem {
     /// White space at either end of the whole key, which the store's client cuts off.
     #[error("The key begins or ends with white space, which is lost on the way to the store")]
     OuterSpace,
-    /// Characters that cannot be told in a listing (XML), so that the object could never be found again.
-    #[error("The key has a control character that a listing cannot tell")]
-    Unlistable,
 }
 
 impl ObjectKey {

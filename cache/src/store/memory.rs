@@ -4,6 +4,8 @@
 //! deterministic: no clock, no randomness; its time is the number of writes. Does not own persistence.
 
 mod faults;
+#[cfg(test)]
+mod tests;
 
 pub use faults::{CallKind, Hook};
 

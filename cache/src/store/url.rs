@@ -89,8 +89,7 @@ impl StoreUrl {
     }
 }
 
-const ALTERNATIVES: &str = "Build it with the cargo feature of that name where there is one, or use the S3 interface of that \
-                            service: s3://BUCKET?endpoint=URL";
+const ALTERNATIVES: &str = "Use the S3 interface of that service where it has one: s3://BUCKET?endpoint=URL";
 
 impl FromStr for StoreUrl {
     type Err = StoreError;

@@ -20,13 +20,17 @@ pub(super) fn run(args: &MountArgs) -> Outcome {
     if plan.make_store {
         make_store(&plan)?;
     }
+    let cache_is_new = !plan.cache_dir.exists();
     point::prepare_cache(&plan.cache_dir)?;
     if args.foreground {
         return serve_here(&plan);
     }
-    for warning in daemon::start(&plan)? {
-        output::warning(warning);
-    }
+    let warnings = daemon::start(&plan).inspect_err(|failure| {
+        if cache_is_new {
+            clear_unused_cache(&plan, failure);
+        }
+    })?;
+    warnings.iter().for_each(output::warning);
     output::note(format_args!("Mounted {} at {}", plan.store, plan.dir.display()));
     Ok(0)
 }
@@ -68,6 +72,18 @@ fn make_store(plan: &MountPlan) -> Result<(), Failure> {
             made.map_err(Failure::io("create the store", &folder))
         }
         None => Ok(()),
+    }
+}
+
+/// A mistyped store shall leave no folder behind. Whatever but a log is in it stays, and so does a log that is to be read.
+fn clear_unused_cache(plan: &MountPlan, failure: &Failure) {
+    let log = plan.cache_dir.join("notefs.log");
+    let log_matters = failure.hint.as_ref().is_some_and(|hint| hint.contains("log"));
+    let only_log =
+        std::fs::read_dir(&plan.cache_dir).is_ok_and(|entries| entries.flatten().all(|entry| entry.path() == log));
+    if only_log && !log_matters {
+        std::fs::remove_file(&log).ok();
+        std::fs::remove_dir(&plan.cache_dir).ok();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The log of a mount: a private file of bounded size, or stderr in the foreground.
 //!
 //! Owns where lines go and which are kept. What this project's own crates say is kept as asked for; of the libraries below
-//! only warnings, since their finer words might show headers of requests.
+//! errors (warnings with `-v`), since their finer words might show headers of requests.
 
 use crate::failure::Failure;
 use std::fs::File;

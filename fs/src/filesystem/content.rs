@@ -4,8 +4,9 @@ use super::{Call, Errno, Filesystem, attempt};
 use bytes::Bytes;
 use notefs_cache::{AllocateMode, AttrChange, Error, Ino, Replica, SeekTarget};
 
-/// setuid and setgid.
-const SETID_BITS: u32 = 0o6000;
+const SETUID: u32 = 0o4000;
+const SETGID: u32 = 0o2000;
+const GROUP_EXECUTE: u32 = 0o010;
 
 impl Filesystem {
     /// Reads up to `length` bytes at `offset`; shorter only at the end of the file.
@@ -93,12 +94,39 @@ impl Filesystem {
 
 /// What the kernel leaves to us for changes of content that say nothing of privileges themselves.
 fn clear_setid_after_change(replica: &Replica, ino: Ino, clear_setid: bool) -> Result<(), Error> {
-    if clear_setid && replica.attr(ino)?.mode & SETID_BITS != 0 {
-        let change = AttrChange {
-            clear_setid: true,
-            ..AttrChange::default()
-        };
-        replica.set_attr(ino, &change)?;
+    if clear_setid {
+        let mode = replica.attr(ino)?.mode;
+        let cleared = without_setid(mode);
+        if cleared != mode {
+            replica.set_attr(
+                ino,
+                &AttrChange {
+                    mode: Some(cleared),
+                    ..AttrChange::default()
+                },
+            )?;
+        }
     }
     Ok(())
+}
+
+/// setgid means something else (mandatory locks) where the group may not execute, and stays.
+fn without_setid(mode: u32) -> u32 {
+    if mode & GROUP_EXECUTE != 0 {
+        mode & !(SETUID | SETGID)
+    } else {
+        mode & !SETUID
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setgid_goes_only_with_the_groups_execute_bit() {
+        assert_eq!(without_setid(0o6755), 0o755);
+        assert_eq!(without_setid(0o6745), 0o2745);
+        assert_eq!(without_setid(0o1644), 0o1644);
+    }
 }

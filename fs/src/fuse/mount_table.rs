@@ -60,13 +60,14 @@ pub fn clear_dead_mount(mountpoint: &Path) -> Result<bool, MountError> {
     let path = resolve_without_asking(mountpoint).map_err(unreadable)?;
     let mut cleared = false;
     for _ in 0..DEAD_MOUNTS_MAX {
-        let is_dead = match std::fs::metadata(&path) {
+        // Not `stat`: the kernel answers that from its cache, daemon or no daemon. The abort of a mount is its death too.
+        let is_dead = match rustix::fs::statfs(&path) {
             Ok(_) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(cleared),
+            Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => true,
+            Err(rustix::io::Errno::NOENT) => return Ok(cleared),
             // A live mount of another user.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => false,
-            Err(error) => return Err(unreadable(error)),
+            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => false,
+            Err(error) => return Err(unreadable(error.into())),
         };
         if !is_dead {
             let kind = format!("fuse.{}", super::SUBTYPE);

@@ -114,16 +114,17 @@ pub(super) fn push_link(
 
 /// A URL with a scheme, or one that names a host.
 fn is_external(target: &str) -> bool {
-    let scheme = target.find(':').map(|colon| &target[..colon]);
-    let has_scheme = scheme.is_some_and(|scheme| {
-        scheme.len() > 1
-            && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte))
-            // `[[Meeting: plan]]` is a title: a URL has no space after the colon.
-            && !target[scheme.len() + 1..].starts_with(|c: char| c.is_whitespace())
-            && (target[scheme.len() + 1..].starts_with('/') || OPAQUE_SCHEMES.contains(&scheme.to_ascii_lowercase().as_str()))
-    });
-    has_scheme || target.starts_with("//")
+    let Some((scheme, rest)) = target.split_once(':') else {
+        return target.starts_with("//");
+    };
+    let is_scheme = scheme.len() > 1
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte));
+    // `[[Meeting: plan]]` is a title: what follows a scheme is a slash, unless the scheme is known to do without.
+    let is_url = rest.starts_with('/') || OPAQUE_SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    is_scheme && is_url && !rest.starts_with(char::is_whitespace) || target.starts_with("//")
 }
 
 /// Schemes whose URLs do not go on with a slash.

@@ -1,6 +1,7 @@
 //! Writing: one transaction of changes, with the sequence number they lead to.
 //!
-//! Owns every INSERT, UPDATE and DELETE but those of the full-text table (`full_text`). A batch that is dropped without [`Batch::commit`] never was.
+//! Owns every INSERT, UPDATE and DELETE but those of the full-text table (`full_text`). A batch that is dropped without
+//! [`Batch::commit`] never was.
 //! Does not parse; what a note means comes in as [`Note`].
 
 use std::sync::MutexGuard;
@@ -26,6 +27,9 @@ const PARTS: [&str; 6] = [
     "DELETE FROM prop WHERE note_id = ?1",
     "DELETE FROM warning WHERE note_id = ?1",
 ];
+
+/// A folder that cannot exist.
+const INTERIM: &[u8] = b"\0moving";
 
 /// An open transaction.
 pub(crate) struct Batch<'a> {
@@ -224,14 +228,21 @@ impl Batch<'_> {
         for delete in PARTS {
             self.prepare_cached(delete)?.execute([id])?;
         }
-        self.prepare_cached("DELETE FROM note_text WHERE note_id = ?1")?.execute([id])?;
+        self.prepare_cached("DELETE FROM note_text WHERE note_id = ?1")?
+            .execute([id])?;
         self.prepare_cached("DELETE FROM note WHERE id = ?1")?.execute([id])?;
         Ok(())
     }
 
     /// Moves the notes below the directory `from`; only paths change, neither names nor meaning.
     pub(crate) fn move_folder(&mut self, from: &[u8], to: &[u8]) -> Result<(), IndexError> {
-        let moved = self.try_move_folder(from, to);
+        let moved = if is_below(from, to) || is_below(to, from) {
+            // One folder holds the other: old and new paths may be the same for different notes.
+            self.try_move_folder(from, INTERIM)
+                .and_then(|()| self.try_move_folder(INTERIM, to))
+        } else {
+            self.try_move_folder(from, to)
+        };
         moved.map_err(self.failed("move notes"))
     }
 
@@ -303,7 +314,8 @@ impl Batch<'_> {
     }
 
     fn next_id(&self) -> rusqlite::Result<i64> {
-        self.prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM note")?.query_row([], |row| row.get(0))
+        self.prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM note")?
+            .query_row([], |row| row.get(0))
     }
 
     fn id_of(&self, path: &[u8]) -> rusqlite::Result<Option<i64>> {
@@ -321,6 +333,10 @@ impl Drop for Batch<'_> {
             rolled_back.unwrap_or_else(|error| tracing::warn!(%error, "Cannot roll back a batch of the index"));
         }
     }
+}
+
+fn is_below(path: &[u8], folder: &[u8]) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 fn read_text(row: &Row<'_>) -> rusqlite::Result<(Text, i64)> {

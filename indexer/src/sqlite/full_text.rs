@@ -65,7 +65,9 @@ impl Pending {
 
 fn execute(connection: &Connection, sql: &str, id: i64, columns: &Columns) -> rusqlite::Result<()> {
     let [title, path, headings, tags, body, props] = columns;
-    connection.prepare_cached(sql)?.execute(params![id, title, path, headings, tags, body, props])?;
+    connection
+        .prepare_cached(sql)?
+        .execute(params![id, title, path, headings, tags, body, props])?;
     Ok(())
 }
 

@@ -139,13 +139,8 @@ fn named(connection: &Connection, key: &str) -> rusqlite::Result<Vec<Candidate>>
 }
 
 fn outbound(row: &Row<'_>) -> rusqlite::Result<OutboundRow> {
-    let kind = if row.get::<_, i64>(0)? == 0 {
-        LinkKind::Wiki
-    } else {
-        LinkKind::Markdown
-    };
     Ok(OutboundRow {
-        kind,
+        kind: link_kind(row.get(0)?),
         embed: row.get(1)?,
         is_file: row.get(2)?,
         target: row.get(3)?,
@@ -155,6 +150,10 @@ fn outbound(row: &Row<'_>) -> rusqlite::Result<OutboundRow> {
         key: row.get(7)?,
         whole_key: row.get(8)?,
     })
+}
+
+pub(super) fn link_kind(code: i64) -> LinkKind {
+    if code == 0 { LinkKind::Wiki } else { LinkKind::Markdown }
 }
 
 fn line_at(text: &str, at: usize) -> String {

@@ -2,9 +2,18 @@
 
 use rusqlite::Connection;
 
+use super::graph::link_kind;
 use super::{Database, Snapshot, signed, unsigned};
 use crate::error::IndexError;
-use crate::model::{IndexStats, Warning, WarningKind};
+use crate::model::{IndexStats, LinkKind, Warning, WarningKind};
+
+/// How often a note has a link to one target.
+pub(crate) struct PlacedLinks {
+    pub(crate) kind: LinkKind,
+    pub(crate) target: String,
+    pub(crate) path: Vec<u8>,
+    pub(crate) count: u64,
+}
 
 impl Snapshot<'_> {
     /// The sequence number the index stands for.
@@ -36,14 +45,20 @@ impl Snapshot<'_> {
         self.run("count unresolved links", |connection| number(connection, sql))
     }
 
-    /// The distinct links that name more than a file name: (kind is Markdown, target, note's path, how often).
-    pub(crate) fn placed_links(&self) -> Result<Vec<(bool, String, Vec<u8>, u64)>, IndexError> {
+    /// The links that name more than a file name, those of one note and target together.
+    pub(crate) fn placed_links(&self) -> Result<Vec<PlacedLinks>, IndexError> {
         let sql = "SELECT l.kind, l.target, note.path, count(*) FROM link l JOIN note ON note.id = l.note_id
             WHERE l.whole_key IS NOT NULL AND l.is_file = 0 GROUP BY l.kind, l.target, note.id";
         self.run("count unresolved links", |connection| {
             let mut select = connection.prepare_cached(sql)?;
             let rows = select.query_map([], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, unsigned(row.get(3)?)))
+                let kind = link_kind(row.get(0)?);
+                Ok(PlacedLinks {
+                    kind,
+                    target: row.get(1)?,
+                    path: row.get(2)?,
+                    count: unsigned(row.get(3)?),
+                })
             })?;
             rows.collect()
         })

@@ -39,9 +39,18 @@ impl Snapshot<'_> {
     /// The `limit` best notes after the first `skip`.
     pub(crate) fn search(&self, query: &Query, limit: usize, skip: usize) -> Result<Vec<HitRow>, IndexError> {
         self.run("search", |connection| {
-            let search = Search { connection, query, allowed: allowed(connection, query)? };
+            let search = Search {
+                connection,
+                query,
+                allowed: allowed(connection, query)?,
+            };
             let ranked = search.ranked(limit.saturating_add(skip))?;
-            ranked.into_iter().skip(skip).take(limit).map(|(id, score)| read_hit(connection, id, score)).collect()
+            ranked
+                .into_iter()
+                .skip(skip)
+                .take(limit)
+                .map(|(id, score)| read_hit(connection, id, score))
+                .collect()
         })
     }
 }
@@ -49,7 +58,13 @@ impl Snapshot<'_> {
 fn read_hit(connection: &Connection, id: i64, score: f64) -> rusqlite::Result<HitRow> {
     let sql = "SELECT path, title, text, body_at FROM note JOIN note_text ON note_id = id WHERE id = ?1";
     connection.prepare_cached(sql)?.query_row([id], |row| {
-        Ok(HitRow { path: row.get(0)?, title: row.get(1)?, score, text: row.get(2)?, body_at: offset(row.get(3)?) })
+        Ok(HitRow {
+            path: row.get(0)?,
+            title: row.get(1)?,
+            score,
+            text: row.get(2)?,
+            body_at: offset(row.get(3)?),
+        })
     })
 }
 
@@ -109,6 +124,7 @@ impl Search<'_> {
             let score = at.map_or(0.0, |at| found.remove(at).1);
             first.push((id, score + EXACT_TITLE_SCORE));
         }
+        first.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         first.append(&mut found);
         first.truncate(count);
         Ok(first)
@@ -116,17 +132,25 @@ impl Search<'_> {
 
     /// Notes that match and whose title is what was typed.
     fn exact_titles(&self, allowed: Option<&HashSet<i64>>) -> rusqlite::Result<Vec<i64>> {
-        let Some(title) = self.query.plain_text() else { return Ok(Vec::new()) };
+        let Some(title) = self.query.plain_text() else {
+            return Ok(Vec::new());
+        };
         let expression = self.expression(&all_of(&self.query.wanted, term));
         let sql = "SELECT id FROM note WHERE title_flat = ?1 ORDER BY path LIMIT ?2";
         let mut titles = self.connection.prepare_cached(sql)?;
-        let mut matching =
-            self.connection.prepare_cached("SELECT 1 FROM full_text WHERE full_text MATCH ?1 AND rowid = ?2")?;
+        let mut matching = self
+            .connection
+            .prepare_cached("SELECT 1 FROM full_text WHERE full_text MATCH ?1 AND rowid = ?2")?;
         let mut exact = Vec::new();
         for id in titles.query_map(params![title, signed(MAX_EXACT_TITLES)], |row| row.get::<_, i64>(0))? {
             let id = id?;
             let is_allowed = allowed.is_none_or(|allowed| allowed.contains(&id));
-            if is_allowed && matching.query_row(params![expression, id], |_| Ok(())).optional()?.is_some() {
+            if is_allowed
+                && matching
+                    .query_row(params![expression, id], |_| Ok(()))
+                    .optional()?
+                    .is_some()
+            {
                 exact.push(id);
             }
         }
@@ -134,15 +158,27 @@ impl Search<'_> {
     }
 
     fn best(&self, allowed: Option<&HashSet<i64>>, count: usize) -> rusqlite::Result<Vec<Ranked>> {
-        let all = Rows::matching(self.connection, &self.expression(&all_of(&self.query.wanted, cheap_term)), allowed, count)?;
+        let all = Rows::matching(
+            self.connection,
+            &self.expression(&all_of(&self.query.wanted, cheap_term)),
+            allowed,
+            count,
+        )?;
         if all.total <= MAX_RANKED {
             return self.by_rank(&self.expression(&all_of(&self.query.wanted, term)), allowed, count);
         }
         let mut best: Vec<Ranked> = Vec::new();
         let mut seen = HashSet::new();
         for (above, tier) in [(3.0, Tier::Title), (2.0, Tier::Marked), (1.0, Tier::OneInTitle)] {
-            let Some(expression) = tier.expression(self.query) else { continue };
-            let mut rows = Rows::matching(self.connection, &self.expression(&expression), allowed, MAX_RANKED.max(count))?;
+            let Some(expression) = tier.expression(self.query) else {
+                continue;
+            };
+            let mut rows = Rows::matching(
+                self.connection,
+                &self.expression(&expression),
+                allowed,
+                MAX_RANKED.max(count),
+            )?;
             if matches!(tier, Tier::Title) {
                 self.shortest_title_first(&mut rows.found)?;
             }
@@ -159,7 +195,9 @@ impl Search<'_> {
 
     /// Of titles that hold all the words, those with little else are meant.
     fn shortest_title_first(&self, rows: &mut [Ranked]) -> rusqlite::Result<()> {
-        let mut length = self.connection.prepare_cached("SELECT length(title_flat) FROM note WHERE id = ?1")?;
+        let mut length = self
+            .connection
+            .prepare_cached("SELECT length(title_flat) FROM note WHERE id = ?1")?;
         for (id, score) in rows.iter_mut() {
             *score = 1.0 / (1.0 + length.query_row([*id], |row| row.get::<_, f64>(0))?);
         }
@@ -172,7 +210,9 @@ impl Search<'_> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([expression], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let is_allowed = |row: &rusqlite::Result<Ranked>| {
-            row.as_ref().is_ok_and(|(id, _)| allowed.is_none_or(|allowed| allowed.contains(id))) || row.is_err()
+            row.as_ref()
+                .is_ok_and(|(id, _)| allowed.is_none_or(|allowed| allowed.contains(id)))
+                || row.is_err()
         };
         rows.filter(is_allowed).take(count).collect()
     }
@@ -201,7 +241,10 @@ impl Rows {
         count: usize,
     ) -> rusqlite::Result<Self> {
         let mut statement = connection.prepare_cached("SELECT rowid FROM full_text WHERE full_text MATCH ?1")?;
-        let mut rows = Self { total: 0, found: Vec::new() };
+        let mut rows = Self {
+            total: 0,
+            found: Vec::new(),
+        };
         for id in statement.query_map([expression], |row| row.get::<_, i64>(0))? {
             let id = id?;
             rows.total += 1;
@@ -262,17 +305,28 @@ fn term(term: &Term) -> String {
         _ if is_prefix => format!("{string} *"),
         _ => string,
     };
-    if term.title_only { format!("(title : {expression})") } else { expression }
+    if term.title_only {
+        format!("(title : {expression})")
+    } else {
+        expression
+    }
 }
 
 /// [`term`] with the same matches and less to rank by.
 fn cheap_term(term: &Term) -> String {
     let (string, is_prefix) = string(term);
     let expression = if is_prefix { format!("{string} *") } else { string };
-    if term.title_only { format!("(title : {expression})") } else { expression }
+    if term.title_only {
+        format!("(title : {expression})")
+    } else {
+        expression
+    }
 }
 
 fn string(term: &Term) -> (String, bool) {
     let (text, ends_open) = segment::phrase(&term.text);
-    (format!("\"{}\"", text.replace('"', " ")), ends_open || term.prefix != Prefix::No)
+    (
+        format!("\"{}\"", text.replace('"', " ")),
+        ends_open || term.prefix != Prefix::No,
+    )
 }

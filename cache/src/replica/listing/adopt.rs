@@ -29,6 +29,12 @@ impl Replica {
         if let Err(problem) = ObjectKey::parse(stem) {
             return self.skip(&listed.key, problem.to_string(), None);
         }
+        if let Some(known) = self.view(|tables| tables.remote(&listed.key))? {
+            return match &listed.object {
+                Some(info) if !listed.key.ends_with('/') && known.etag != info.etag.0 => self.object_changed(&known, info),
+                _ => Ok(()),
+            };
+        }
         let is_directory = below.ends_with('/');
         let mut segments: Vec<&str> = below.trim_end_matches('/').split('/').collect();
         let leaf = if is_directory { None } else { segments.pop() };
@@ -94,9 +100,6 @@ impl Replica {
     }
 
     fn adopt_object(&self, parent: Ino, segment: &str, key: &str, info: &ObjectInfo) -> Result<()> {
-        if let Some(known) = self.view(|tables| tables.remote(key))? {
-            return if known.etag == info.etag.0 { Ok(()) } else { self.object_changed(&known, info) };
-        }
         let mut name = name_for(segment);
         let mut why = None;
         if name.len() != segment.len() && own_segment(segment, &name).is_some() {

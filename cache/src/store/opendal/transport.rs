@@ -96,8 +96,9 @@ impl HttpTransport for CheckedTransport {
                 Err(senseless("the whole object came where a part was asked for"))
             }
             _ if response.status().is_success() => check_success(operation, response).await,
-            "GetObject" | "DeleteObject" if response.status() == StatusCode::NOT_FOUND => {
-                check_absence(operation, response).await
+            // An answer to HEAD has no body to tell why.
+            name if name != "HeadObject" && response.status() == StatusCode::NOT_FOUND => {
+                check_absence(name, response).await
             }
             _ => Ok(response),
         }
@@ -138,8 +139,9 @@ async fn check_absence(operation: &str, response: Response<HttpBody>) -> Result<
     if body.contains("<Code>NoSuchBucket<") {
         return Err(Error::new(ErrorKind::ConfigInvalid, "no such bucket").set_source(BucketGone));
     }
-    let sure = body.contains("<Code>NoSuchKey<")
-        || body.contains("<Code>NoSuchVersion<")
+    let sure = ["<Code>NoSuchKey<", "<Code>NoSuchVersion<", "<Code>NoSuchUpload<"]
+        .iter()
+        .any(|code| body.contains(code))
         || (operation == "DeleteObject" && body.is_empty());
     if sure {
         Ok(response)
