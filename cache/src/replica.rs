@@ -98,6 +98,7 @@ pub struct Replica {
     pub(crate) runtime: tokio::runtime::Handle,
     observer: RwLock<Option<Arc<dyn Observer>>>,
     flights: Flights,
+    deletions: Mutex<listing::Deletions>,
     pub(crate) pusher: Pusher,
     syncer: syncer::Syncer,
     synced_op: AtomicU64,

@@ -322,14 +322,18 @@ fn assert_same(what: &str, seen: &Tree, model: &Tree, log: &[String]) {
     assert!(wrong.is_empty(), "{what}:\n{}\nafter\n{}", wrong.join("\n"), log.join("\n"));
 }
 
-/// A copy of the cache folder as it is now: what a killed daemon leaves behind.
+/// A copy of the cache folder as it is now: what a killed daemon leaves behind. The journal goes first, for the background work goes on
+/// meanwhile: a commit that ends up in the copy as well makes the journal's records old, while the reverse would lose them.
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_folder(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+    let mut names: Vec<_> = std::fs::read_dir(from).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    names.retain(|name| name != "state.db-shm");
+    names.sort_by_key(|name| (name != "journal", name != "state.db-wal"));
+    for name in names {
+        let (source, target) = (from.join(&name), to.join(&name));
+        match source.is_dir() {
+            true => copy_folder(&source, &target),
+            false => drop(std::fs::copy(source, target).unwrap()),
         }
     }
 }

@@ -29,6 +29,7 @@ impl Replica {
         let head = self.store.head(key).await;
         self.note_health(&head);
         let Some(info) = head? else {
+            self.note_deletion(key.as_str());
             self.change(|op| {
                 op.push(Mutation::DropRemote(key.as_str().to_owned()));
                 Ok(())

@@ -17,6 +17,14 @@ const WRITTEN: &str = "marker";
 
 impl Replica {
     pub(super) async fn push_directory(self: &Arc<Self>, ino: Ino) -> Result<()> {
+        let keys = self.directory_keys_of(ino)?;
+        let Some(_guard) = self.hold_keys(keys.clone()) else {
+            self.postpone(ino, CHILDREN_FIRST_MS);
+            return Ok(());
+        };
+        if self.directory_keys_of(ino)? != keys {
+            return Ok(());
+        }
         let (wanted, empty, mine) = self.view(|tables| {
             let inode = tables.inode(ino)?.filter(|inode| inode.nlink > 0 && ino != ROOT_INO);
             let wanted = match inode {
@@ -59,6 +67,18 @@ impl Replica {
         })
     }
 
+    fn directory_keys_of(&self, ino: Ino) -> Result<Vec<String>> {
+        self.view(|tables| {
+            let mut keys: Vec<String> = tables.remotes_of(ino)?.into_iter().map(|remote| remote.key).collect();
+            if tables.inode(ino)?.is_some_and(|inode| inode.nlink > 0) && ino != ROOT_INO {
+                keys.push(tables.directory_key(ino)?.key.to_string());
+            }
+            keys.sort_unstable();
+            keys.dedup();
+            Ok(keys)
+        })
+    }
+
     /// Removes what is left of a directory under an old key; `false` if there are still objects below, or if another directory of that
     /// key is about to take it over.
     async fn remove_marker(self: &Arc<Self>, ino: Ino, remote: &Remote) -> Result<bool> {
@@ -76,6 +96,7 @@ impl Replica {
         let gone = self.store.delete_marker(&parse(remote.key.trim_end_matches('/'))?).await;
         self.note_health(&gone);
         gone?;
+        self.note_deletion(&remote.key);
         self.change(|op| {
             if op.tables.remote(&remote.key)?.is_some_and(|now| now.ino == ino) {
                 op.push(Mutation::DropRemote(remote.key.clone()));

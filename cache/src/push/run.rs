@@ -226,6 +226,7 @@ impl Replica {
             deleted = self.delete_if_ours(&key).await?;
         }
         self.pusher.hints_owed.store(true, Ordering::Release);
+        self.note_deletion(&delete.key);
         self.change(|op| {
             op.push(Mutation::DropRemote(delete.key.clone()));
             Ok(())

@@ -99,9 +99,8 @@ impl Replica {
         let window = self.flights.window(inode.ino, offset).max(length.min(8 * ALIGNMENT_BYTES));
         let end = (start + window).next_multiple_of(ALIGNMENT_BYTES).min(inode.size);
         let present = self.view(|tables| tables.present(inode.ino))?;
-        let Some((start, _)) = ranges::first_gap(&present, start.max(offset / ALIGNMENT_BYTES * ALIGNMENT_BYTES), end) else {
-            return Ok(());
-        };
+        // Only the gap: what lies behind it may be local and longer than the object.
+        let Some((start, end)) = ranges::first_gap(&present, start, end) else { return Ok(()) };
         let got = self.store.get(&key, Some(start..end), Some(&ETag(source.etag.clone()))).await;
         self.note_health(&got);
         let Some(object) = got?.filter(|object| object.bytes.len() as u64 == end - start) else {
@@ -187,6 +186,7 @@ impl Replica {
 
     /// Somebody else deleted the object. A clean file goes; one with changes of its own stays and will be stored anew.
     pub(crate) fn object_vanished(&self, known: &Remote) -> Result<()> {
+        self.note_deletion(&known.key);
         let names = self.change(|op| {
             let still = op.tables.remote(&known.key)?.is_some_and(|remote| remote.etag == known.etag);
             if !still {

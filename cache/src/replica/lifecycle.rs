@@ -41,6 +41,7 @@ impl Replica {
             runtime,
             observer: RwLock::new(None),
             flights: Flights::default(),
+            deletions: Mutex::default(),
             pusher: Pusher::default(),
             syncer: Syncer::default(),
             synced_op: AtomicU64::new(0),

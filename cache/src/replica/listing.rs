@@ -20,7 +20,40 @@ const RECURSIVE_KEYS_MAX: usize = 20_000;
 /// Objects whose metadata is looked at to find out whether this bucket's objects carry any.
 const SAMPLES: usize = 3;
 
+/// What is deleted from the bucket while listings of it are being read: their lines are older than that.
+#[derive(Default)]
+pub(super) struct Deletions {
+    listings: u32,
+    keys: HashSet<String>,
+}
+
+/// A listing being read.
+struct Reading<'r>(&'r Replica);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut deletions = self.0.deletions.lock();
+        deletions.listings -= 1;
+        if deletions.listings == 0 {
+            deletions.keys = HashSet::new();
+        }
+    }
+}
+
 impl Replica {
+    /// Notes that a key is gone from the bucket; to be called before its row goes.
+    pub(crate) fn note_deletion(&self, key: &str) {
+        let mut deletions = self.deletions.lock();
+        if deletions.listings > 0 {
+            deletions.keys.insert(key.to_owned());
+        }
+    }
+
+    fn read_listing(&self) -> Reading<'_> {
+        self.deletions.lock().listings += 1;
+        Reading(self)
+    }
+
     /// Whether objects of this bucket may carry metadata that a listing does not show.
     pub(crate) fn bears_metadata(&self) -> bool {
         self.bears_metadata.load(Ordering::Acquire)
@@ -48,6 +81,7 @@ impl Replica {
     }
 
     async fn learn_names(self: &Arc<Self>, dir: Ino) -> Result<()> {
+        let _reading = self.read_listing();
         let (prefix, began) = self.view(|tables| Ok((tables.directory_key(dir)?.key, tables.op())))?;
         let mut lister = self.store.list(&prefix, true).await?;
         let (page, complete) = collect(lister.as_mut(), RECURSIVE_KEYS_MAX).await?;
@@ -59,7 +93,7 @@ impl Replica {
         if complete {
             let seen: HashSet<&str> = page.iter().map(|listed| listed.key.as_str()).collect();
             for listed in &page {
-                self.adopt(dir, &prefix, listed, &mut visited)?;
+                self.adopt((dir, &prefix), listed, began, &mut visited)?;
             }
             self.drop_vanished(&prefix, &seen, began)?;
             return self.mark_known(visited);
@@ -68,7 +102,7 @@ impl Replica {
         let mut lister = self.store.list(&prefix, false).await?;
         while let Some(page) = lister.next_page().await? {
             for listed in &page {
-                self.adopt(dir, &prefix, listed, &mut visited)?;
+                self.adopt((dir, &prefix), listed, began, &mut visited)?;
             }
         }
         self.mark_known(HashSet::from([dir]))

@@ -16,11 +16,14 @@ const ALIAS_STEM_BYTES: usize = 200;
 impl Replica {
     /// Adopts one line of its own, whose directories need not be known.
     pub(crate) fn adopt_line(&self, listed: &Listed) -> Result<()> {
-        self.adopt(ROOT_INO, "", listed, &mut HashSet::new())
+        self.deletions.lock().keys.remove(&listed.key);
+        self.adopt((ROOT_INO, ""), listed, u64::MAX, &mut HashSet::new())
     }
 
-    /// Adopts one line below `dir`, whose key prefix is `prefix`; notes the directories passed through in `visited`.
-    pub(super) fn adopt(&self, dir: Ino, prefix: &str, listed: &Listed, visited: &mut HashSet<Ino>) -> Result<()> {
+    /// Adopts one line below a directory (given with its key prefix), of a listing that began after the operation `began`; notes the
+    /// directories passed through in `visited`.
+    pub(super) fn adopt(&self, below: (Ino, &str), listed: &Listed, began: u64, visited: &mut HashSet<Ino>) -> Result<()> {
+        let (dir, prefix) = below;
         let Some(below) = listed.key.strip_prefix(prefix).filter(|below| !below.is_empty()) else { return Ok(()) };
         if listed.key.starts_with(RESERVED_NAME) && listed.key[RESERVED_NAME.len()..].starts_with('/') {
             return Ok(());
@@ -31,9 +34,13 @@ impl Replica {
         }
         if let Some(known) = self.view(|tables| tables.remote(&listed.key))? {
             return match &listed.object {
-                Some(info) if !listed.key.ends_with('/') && known.etag != info.etag.0 => self.object_changed(&known, info),
+                _ if known.noted > began || listed.key.ends_with('/') => Ok(()),
+                Some(info) if known.etag != info.etag.0 => self.object_changed(&known, info),
                 _ => Ok(()),
             };
+        }
+        if self.deletions.lock().keys.contains(&listed.key) {
+            return Ok(());
         }
         let is_directory = below.ends_with('/');
         let mut segments: Vec<&str> = below.trim_end_matches('/').split('/').collect();
