@@ -70,7 +70,7 @@ impl Replica {
 
     /// Writes this replica's hints, if anything has changed since the last time.
     pub(crate) async fn write_hints(&self) -> Result<()> {
-        if !self.pusher.hints_owed.swap(false, Ordering::AcqRel) {
+        if self.options.read_only || !self.pusher.hints_owed.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         let written = self.put_hints().await;

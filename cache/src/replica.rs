@@ -107,6 +107,8 @@ pub struct Replica {
     changed: Mutex<()>,
     changed_signal: Condvar,
     pub(crate) stopping: AtomicBool,
+    /// The cache disk has nothing left but the reserve.
+    disk_full: AtomicBool,
     /// Names this replica in its writes, so that it knows its own objects when it meets them.
     pub(crate) writer_id: String,
     /// Objects of this bucket may carry user metadata that a listing does not show.

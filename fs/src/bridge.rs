@@ -10,6 +10,7 @@
 
 mod gather;
 mod retry;
+mod tidy;
 
 use crate::failure::Failure;
 use gather::{Gatherer, Planned};
@@ -22,8 +23,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tidy::Tidy;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+
+pub(crate) use tidy::limit_heaps;
 
 /// How long a change may gather company before it is indexed, while nobody waits for it.
 const INDEX_DELAY_MS: u64 = 50;
@@ -104,6 +108,7 @@ struct Work {
     seen_written_seq: u64,
     trimmed_seq: u64,
     flush_due: Instant,
+    tidy: Tidy,
 }
 
 #[derive(Default)]
@@ -134,6 +139,7 @@ impl Bridge {
             seen_written_seq: 0,
             trimmed_seq: 0,
             flush_due: now,
+            tidy: Tidy::default(),
         };
         let (stop, stopped) = watch::channel(false);
         let shared = Shared {
@@ -305,6 +311,7 @@ impl Shared {
             return tried;
         }
         if self.replica.backlog_count().map_err(|e| e.to_string())? == 0 {
+            work.tidy.idle(&self.replica, &self.index);
             drop(work);
             self.replica.wait_for_changes(seq, Duration::from_millis(IDLE_WAIT_MS));
             return Ok(());
@@ -394,6 +401,7 @@ impl Shared {
         if !done.is_empty() {
             self.replica.backlog_done(&done).map_err(|e| e.to_string())?;
         }
+        work.tidy.add(count as usize);
         let pace = Duration::from_micros(count * 1_000_000 / BACKLOG_NOTES_PER_SECOND_MAX);
         work.backlog_due = match failed.first() {
             _ if interrupted => started,
@@ -426,6 +434,7 @@ impl Shared {
                     self.replica.backlog_refill().map_err(|e| e.to_string())?;
                 }
             }
+            work.tidy.add(gathered.changes.len());
             let seq = if parts.peek().is_none() { seq } else { seq_before };
             self.index.apply(gathered.changes, seq).map_err(index_text)?;
         }

@@ -83,10 +83,10 @@ fn mount_at(dir: &Path) -> Result<Record, Failure> {
 
 /// If a path leads into a mount whose daemon is gone, that is what to say.
 fn explain_dead(path: &Path) -> Option<Failure> {
-    let error = std::fs::symlink_metadata(path).err()?;
-    (error.raw_os_error() == Some(libc::ENOTCONN)).then(|| Failure {
+    let mount = crate::mount::point::dead_mount_around(path)?;
+    Some(Failure {
         exit_code: EXIT_FAILED,
-        ..Failure::new(format!("The daemon of the mount at {} is gone", path.display()))
+        ..Failure::new(format!("The daemon of the mount at {} is gone", mount.display()))
             .hint("`notefs mount` with the same store and folder replaces the dead mount; nothing written is lost")
     })
 }

@@ -16,7 +16,7 @@ mod report;
 mod serve;
 mod signals;
 
-use crate::bridge::{Bridge, index_failure};
+use crate::bridge::{Bridge, index_failure, limit_heaps};
 use crate::config::MountPlan;
 use crate::control::protocol::Left;
 use crate::control::registry::{Record, Registry, start_ticks};
@@ -58,6 +58,15 @@ const CLOSE_DEADLINE_SECONDS: u64 = 30;
 
 /// How long the end waits for answers to commands to be sent.
 const ANSWERS_DEADLINE_SECONDS: u64 = 2;
+
+/// How long the mount of a new cache waits for the first listing, so that a search right after it sees the bucket.
+const FIRST_LISTING_WAIT_MS: u64 = 1_000;
+
+/// Between two looks at the first listing.
+const FIRST_LISTING_POLL_MS: u64 = 5;
+
+/// Names told of what is left.
+const LEFT_NAMES_MAX: usize = 10;
 
 /// Threads that wait for the network.
 const IO_THREADS: usize = 2;
@@ -109,6 +118,7 @@ pub(crate) fn run(
     plan: &MountPlan,
     ready: &mut dyn FnMut(Vec<String>) -> Result<(), Failure>,
 ) -> Result<Left, Failure> {
+    limit_heaps();
     let signals = Signals::block()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
@@ -148,6 +158,7 @@ impl Mount {
     fn start(plan: &MountPlan, runtime: Runtime, ends: SyncSender<End>) -> Result<(Mount, Vec<String>), Failure> {
         let (store, warnings) = reach_store(plan, &runtime)?;
         let store_name = store.name();
+        let cache_is_new = !Replica::exists(&plan.cache_dir);
         let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
         let (index, index_path, index_is_new) = open_index(&plan.cache_dir)?;
         let index = Arc::new(index);
@@ -200,6 +211,9 @@ impl Mount {
             remaining,
         };
         mount.watch_session(ends);
+        if cache_is_new {
+            mount.await_first_listing();
+        }
         tracing::info!(
             "Mounted {} at {} with the cache {}",
             plan.store,
@@ -207,6 +221,18 @@ impl Mount {
             plan.cache_dir.display()
         );
         Ok((mount, warnings))
+    }
+
+    /// Waits a moment until the bucket is listed; a large one goes on being listed in the background.
+    fn await_first_listing(&self) {
+        let until = Instant::now() + Duration::from_millis(FIRST_LISTING_WAIT_MS);
+        let is_open = || {
+            let status = self.replica.status();
+            status.unlisted_directories > 0 && status.last_error.is_none()
+        };
+        while is_open() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(FIRST_LISTING_POLL_MS));
+        }
     }
 
     /// Hears of an `umount` from outside.
@@ -242,6 +268,7 @@ impl Mount {
         self.bridge.begin_stop();
         let owed = self.drain(until, hurry);
         self.bridge.stop();
+        let names = left_names(&self.replica, owed.count);
         let last_error = self.replica.status().last_error.map(|problem| problem.message);
         self.close();
         self.underneath.unseal();
@@ -249,6 +276,7 @@ impl Mount {
         let left = Left {
             count: owed.count,
             bytes: owed.bytes,
+            names,
             cache_dir: self.plan.cache_dir.display().to_string(),
             last_error: last_error.filter(|_| owed.count > 0),
             was_busy,
@@ -323,6 +351,15 @@ impl Mount {
             Err(_) => tracing::error!("The cache did not close within {CLOSE_DEADLINE_SECONDS} s"),
         }
     }
+}
+
+/// Some names of what is not stored.
+fn left_names(replica: &Replica, owed_count: u64) -> Vec<String> {
+    let wanted = if owed_count > 0 { LEFT_NAMES_MAX } else { 0 };
+    replica.owed_paths(wanted).unwrap_or_else(|error| {
+        tracing::warn!("Could not look up what is not stored: {error}");
+        Vec::new()
+    })
 }
 
 fn options(plan: &MountPlan) -> Options {

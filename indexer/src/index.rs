@@ -174,6 +174,14 @@ impl Index {
         Ok(self.database.snapshot()?.id_of(path)?.is_some())
     }
 
+    /// Gives back memory that only writing much at once has needed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn relax(&self) -> Result<(), IndexError> {
+        self.database.relax()
+    }
+
     /// The database file.
     pub fn path(&self) -> &Path {
         self.database.path()
@@ -196,7 +204,8 @@ fn apply_one(batch: &mut Batch<'_>, change: Change) -> Result<(), IndexError> {
             // A file that moved may have a new title and another syntax: it is written like a new one.
             if let Some((text, mtime_ns)) = batch.text_of(&from)? {
                 batch.remove(&from)?;
-                if is_note(&to) {
+                // What is at the target came with a batch that knew of this move already.
+                if is_note(&to) && !batch.contains(&to)? {
                     upsert(batch, &to, &text, mtime_ns)?;
                 }
             }

@@ -29,7 +29,8 @@ pub enum Change {
         path: Vec<u8>,
     },
     /// The file or directory at `from` is now called `to`; the notes there and below move along without being parsed
-    /// again. A note already at a destination is replaced; a note whose new path is no note's path goes.
+    /// again. A note already at a destination is newer and is kept, the one that moved goes; so does one whose new path is no
+    /// note's path.
     Moved {
         /// The old path.
         from: Vec<u8>,

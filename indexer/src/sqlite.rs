@@ -64,6 +64,12 @@ impl Database {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Empties the writer's page cache; those of the readers are small and serve the next search.
+    pub(crate) fn relax(&self) -> Result<(), IndexError> {
+        let shrunk = self.writer().execute_batch("PRAGMA shrink_memory");
+        shrunk.map_err(self.failed("give memory back"))
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle_readers.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::state::{Inode, Mutation};
 use crate::store::USER_METADATA_MAX_BYTES;
 use crate::types::*;
+use std::sync::atomic::Ordering;
 
 const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
@@ -39,7 +40,8 @@ impl Replica {
             if let Some(mtime) = change.mtime {
                 inode.mtime = time(mtime, op.now);
             }
-            let asked = change.mode.is_some()
+            let asked = change.clear_setid
+                || change.mode.is_some()
                 || change.uid.is_some()
                 || change.gid.is_some()
                 || change.atime.is_some()
@@ -119,8 +121,15 @@ impl Replica {
 
     /// Space and inodes, for `statfs`.
     pub fn space(&self) -> Result<SpaceUsage> {
+        self.state.commit()?;
         let (inodes, used_bytes) = self.view(|tables| Ok((tables.count("inode")?, tables.total_bytes()?)))?;
         Ok(SpaceUsage { used_bytes, free_bytes: self.free_bytes()?, inodes })
+    }
+
+    /// Looks whether the cache disk is about to be full; small writes only ask for the outcome.
+    pub(super) fn note_space(&self) {
+        let full = self.free_bytes().is_ok_and(|free| free == 0);
+        self.disk_full.store(full, Ordering::Release);
     }
 
     /// What the cache disk can still take, less the reserve.

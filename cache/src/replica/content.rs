@@ -78,7 +78,7 @@ impl Replica {
     /// Tells whether the content is, and stays, small enough; then it is done.
     fn write_inline(&self, ino: Ino, offset: u64, data: &[u8], clear_setid: bool) -> Result<bool> {
         let end = offset + data.len() as u64;
-        self.change(|op| {
+        self.grow(|op| {
             let mut inode = regular(known_inode(op.tables, ino)?)?;
             if inode.place == Place::Blob || inode.size.max(end) > INLINE_BYTES_MAX {
                 return Ok(false);

@@ -50,6 +50,7 @@ impl Replica {
             changed: Mutex::new(()),
             changed_signal: Condvar::new(),
             stopping: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
             writer_id,
             bears_metadata: AtomicBool::new(bears_metadata),
             hints: Mutex::default(),

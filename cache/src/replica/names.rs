@@ -4,7 +4,7 @@ use super::op::{Op, known_inode};
 use super::{RESERVED_NAME, Replica};
 use crate::error::{Error, Need, Result};
 use crate::state::{Dentry, Inode, LoggedChange, Mutation, Place};
-use crate::store::KeyProblem;
+use crate::store::{KeyProblem, escape_name};
 use crate::types::*;
 
 /// As ext4's.
@@ -35,7 +35,8 @@ impl Replica {
     pub fn create(&self, parent: Ino, name: &[u8], new: &NewInode) -> Result<Attr> {
         self.writable()?;
         check_new_name(parent, name)?;
-        self.change(|op| {
+        self.check_segment(name)?;
+        self.grow(|op| {
             let mut directory = op.directory(parent)?;
             if op.find(&directory, name)?.is_some() {
                 return Err(Error::Posix(libc::EEXIST));
@@ -60,7 +61,8 @@ impl Replica {
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
         self.writable()?;
         check_new_name(parent, name)?;
-        self.change(|op| {
+        self.check_segment(name)?;
+        self.grow(|op| {
             let mut directory = op.directory(parent)?;
             let mut inode = known_inode(op.tables, ino)?;
             if inode.is_dir() {
@@ -230,6 +232,12 @@ impl Replica {
         if let Some(ino) = ino {
             self.blobs.remove(ino);
         }
+    }
+
+    /// Stores that are folders cannot hold a segment that escaping has made longer than a file name.
+    pub(super) fn check_segment(&self, name: &[u8]) -> Result<()> {
+        let fits = escape_name(name).len() <= self.capabilities.segment_length_max_bytes;
+        if fits { Ok(()) } else { Err(Error::Posix(libc::ENAMETOOLONG)) }
     }
 
     fn new_link_id(&self, ino: Ino) -> u64 {

@@ -46,6 +46,14 @@ impl Replica {
         Ok(value)
     }
 
+    /// The same for what makes the folder grow: ENOSPC before anything acknowledged could be lost.
+    pub(super) fn grow<T>(&self, decide: impl FnOnce(&mut Op<'_>) -> Result<T>) -> Result<T> {
+        if self.disk_full.load(Ordering::Acquire) {
+            return Err(Error::Posix(libc::ENOSPC));
+        }
+        self.change(decide)
+    }
+
     /// Reads the tables.
     pub(crate) fn view<T>(&self, read: impl FnOnce(&mut Tables) -> Result<T>) -> Result<T> {
         read(&mut self.state.lock())

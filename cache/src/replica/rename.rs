@@ -26,6 +26,7 @@ impl Replica {
     pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> Result<()> {
         self.writable()?;
         check_new_name(to.0, to.1)?;
+        self.check_segment(to.1)?;
         let gone = self.change(|op| {
             let source_dir = op.directory(from.0)?;
             let target_dir = op.directory(to.0)?;

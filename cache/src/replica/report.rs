@@ -147,6 +147,9 @@ impl Replica {
     /// The state of the whole replica.
     pub fn status(&self) -> ReplicaStatus {
         let owed = self.owed();
+        if let Err(error) = self.state.commit() {
+            tracing::warn!(%error, "Could not commit before a status; its counts may be a moment old");
+        }
         let mut tables = self.state.lock();
         let skipped = tables.skipped(SKIPPED_SHOWN_MAX).unwrap_or_default();
         let skipped = skipped.into_iter().map(|(key, reason, alias)| SkippedKey { key, reason, alias });

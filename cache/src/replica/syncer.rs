@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The shared transaction lives at most this long.
 const COMMIT_INTERVAL_MS: u64 = 100;
 
+/// What nobody asked to flush is flushed at this pace, as local file systems do.
+const SYNC_INTERVAL_MS: u64 = 5_000;
+
 /// Callers of `fsync` that may wait at a time; more are refused with EAGAIN.
 const WAITING_MAX: usize = 4096;
 
@@ -45,6 +48,7 @@ impl Replica {
     }
 
     pub(super) fn run_syncer(self: Arc<Self>) {
+        let mut synced_ms = 0;
         while !self.stopping.load(Ordering::Acquire) {
             let waiting = {
                 let mut waiting = self.syncer.waiting.lock();
@@ -55,6 +59,11 @@ impl Replica {
             };
             if waiting.is_empty() {
                 self.keep_house();
+                let idle = self.state.lock().op() <= self.synced_op.load(Ordering::Acquire);
+                if !idle && self.now_ms() >= synced_ms + SYNC_INTERVAL_MS {
+                    synced_ms = self.now_ms();
+                    self.sync_quietly();
+                }
                 continue;
             }
             let result = self.sync_now();
@@ -70,7 +79,14 @@ impl Replica {
         }
     }
 
+    fn sync_quietly(&self) {
+        if let Err(error) = self.sync_now() {
+            tracing::warn!(%error, "Could not flush the disk; it is tried again");
+        }
+    }
+
     fn keep_house(&self) {
+        self.note_space();
         if let Err(error) = self.state.commit() {
             tracing::warn!(%error, "Could not commit; everything acknowledged is in the journal, and it is tried again");
         }

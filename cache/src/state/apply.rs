@@ -1,6 +1,5 @@
 //! Applies mutations to the rows: no decision is taken here, so that replaying a journal repeats what happened.
 
-use super::cache::Slot;
 use super::record::{Dentry, Inode, LoggedChange, Mutation, Remote};
 use super::{Debt, Tables, database};
 use crate::error::Result;
@@ -74,11 +73,11 @@ impl Tables {
 
     fn put_inode(&mut self, inode: &Inode) {
         self.next_ino = self.next_ino.max(inode.ino + 1);
-        self.cache.inodes.put(inode.ino, Slot { value: Some(inode.clone()), dirty: true });
+        self.cache.put_inode(inode.ino, Some(inode.clone()));
     }
 
     fn drop_inode(&mut self, ino: Ino) -> Result<()> {
-        self.cache.inodes.put(ino, Slot { value: None, dirty: true });
+        self.cache.put_inode(ino, None);
         self.set_content(ino, None);
         self.execute("DELETE FROM xattr WHERE ino = ?1", params![ino as i64])?;
         self.execute("DELETE FROM blob WHERE ino = ?1", params![ino as i64])?;
@@ -126,6 +125,7 @@ impl Tables {
         edit(content);
         let after = content.len();
         slot.dirty = true;
+        self.cache.dirty_contents.insert(ino);
         self.cache.content_bytes = self.cache.content_bytes + after - before;
         self.set_local(ino, after as u64);
         Ok(())

@@ -3,6 +3,7 @@
 use super::record::Inode;
 use crate::types::Ino;
 use lru::LruCache;
+use std::collections::HashSet;
 
 const INODES_MAX: usize = 16 * 1024;
 const NAMES_MAX: usize = 16 * 1024;
@@ -26,6 +27,9 @@ pub(super) struct RowCache {
     pub(super) contents: LruCache<Ino, Slot<Option<Vec<u8>>>>,
     pub(super) content_bytes: usize,
     pub(super) present: LruCache<Ino, Vec<(u64, u64)>>,
+    /// The rows that wait for the commit.
+    pub(super) dirty_inodes: HashSet<Ino>,
+    pub(super) dirty_contents: HashSet<Ino>,
 }
 
 impl Default for RowCache {
@@ -36,6 +40,8 @@ impl Default for RowCache {
             contents: LruCache::unbounded(),
             content_bytes: 0,
             present: LruCache::unbounded(),
+            dirty_inodes: HashSet::new(),
+            dirty_contents: HashSet::new(),
         }
     }
 }
@@ -59,7 +65,15 @@ impl RowCache {
         }
     }
 
+    pub(super) fn put_inode(&mut self, ino: Ino, value: Option<Inode>) {
+        self.dirty_inodes.insert(ino);
+        self.inodes.put(ino, Slot { value, dirty: true });
+    }
+
     pub(super) fn put_content(&mut self, ino: Ino, value: Option<Vec<u8>>, dirty: bool) {
+        if dirty {
+            self.dirty_contents.insert(ino);
+        }
         self.content_bytes += value.as_ref().map_or(0, Vec::len);
         let old = self.contents.put(ino, Slot { value, dirty });
         self.content_bytes -= old.and_then(|slot| slot.value).map_or(0, |bytes| bytes.len());

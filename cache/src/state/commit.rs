@@ -81,16 +81,16 @@ impl Tables {
         {
             let mut put = self.connection.prepare_cached(REPLACE_INODE)?;
             let mut drop = self.connection.prepare_cached("DELETE FROM inode WHERE ino = ?1")?;
-            for (ino, slot) in self.cache.inodes.iter().filter(|(_, slot)| slot.dirty) {
-                match &slot.value {
+            for ino in &self.cache.dirty_inodes {
+                match self.cache.inodes.peek(ino).and_then(|slot| slot.value.as_ref()) {
                     Some(inode) => write_inode(&mut put, inode)?,
                     None => drop.execute(params![*ino as i64]).map(|_rows| ())?,
                 }
             }
             let mut put = self.connection.prepare_cached("INSERT OR REPLACE INTO content VALUES (?1, ?2)")?;
             let mut drop = self.connection.prepare_cached("DELETE FROM content WHERE ino = ?1")?;
-            for (ino, slot) in self.cache.contents.iter().filter(|(_, slot)| slot.dirty) {
-                match &slot.value {
+            for ino in &self.cache.dirty_contents {
+                match self.cache.contents.peek(ino).and_then(|slot| slot.value.as_ref()) {
                     Some(bytes) => put.execute(params![*ino as i64, bytes])?,
                     None => drop.execute(params![*ino as i64])?,
                 };
@@ -106,11 +106,15 @@ impl Tables {
     }
 
     fn mark_clean(&mut self) {
-        for (_, slot) in self.cache.inodes.iter_mut().filter(|(_, slot)| slot.dirty) {
-            slot.dirty = false;
+        for ino in self.cache.dirty_inodes.drain() {
+            if let Some(slot) = self.cache.inodes.peek_mut(&ino) {
+                slot.dirty = false;
+            }
         }
-        for (_, slot) in self.cache.contents.iter_mut().filter(|(_, slot)| slot.dirty) {
-            slot.dirty = false;
+        for ino in self.cache.dirty_contents.drain() {
+            if let Some(slot) = self.cache.contents.peek_mut(&ino) {
+                slot.dirty = false;
+            }
         }
         self.cache.trim();
     }

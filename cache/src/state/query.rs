@@ -26,7 +26,7 @@ impl Tables {
         if let Some(slot) = self.cache.inodes.get(&ino) {
             return Ok(slot.value.clone());
         }
-        let value = self.one(&format!("{SELECT_INODE} WHERE ino = ?1"), params![ino as i64], read_inode)?;
+        let value = self.one(SELECT_INODE, params![ino as i64], read_inode)?;
         self.cache.inodes.put(ino, Slot { value: value.clone(), dirty: false });
         self.cache.trim();
         Ok(value)
@@ -112,21 +112,22 @@ impl Tables {
 
     /// What the bucket holds under a key.
     pub(crate) fn remote(&mut self, key: &str) -> Result<Option<Remote>> {
-        self.one(&format!("{SELECT_REMOTE} WHERE key = ?1"), params![key], read_remote)
+        let sql = "SELECT key, ino, etag, content_version, meta_version, noted FROM remote WHERE key = ?1";
+        self.one(sql, params![key], read_remote)
     }
 
     /// The objects that hold an inode's content.
     pub(crate) fn remotes_of(&mut self, ino: Ino) -> Result<Vec<Remote>> {
-        self.many(&format!("{SELECT_REMOTE} WHERE ino = ?1"), params![ino as i64], read_remote)
+        let sql = "SELECT key, ino, etag, content_version, meta_version, noted FROM remote WHERE ino = ?1";
+        self.many(sql, params![ino as i64], read_remote)
     }
 
     /// At most `limit` objects with keys after `after` and below `prefix` (which is empty or ends with `/`).
     pub(crate) fn remotes_under(&mut self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Remote>> {
         let end = prefix.strip_suffix('/').map(|stem| format!("{stem}0"));
-        let sql = format!(
-            "{SELECT_REMOTE} WHERE key >= ?1 AND key > ?2 AND (?3 IS NULL OR key < ?3) ORDER BY key LIMIT ?4"
-        );
-        self.many(&sql, params![prefix, after, end, limit as i64], read_remote)
+        let sql = "SELECT key, ino, etag, content_version, meta_version, noted FROM remote \
+                   WHERE key >= ?1 AND key > ?2 AND (?3 IS NULL OR key < ?3) ORDER BY key LIMIT ?4";
+        self.many(sql, params![prefix, after, end, limit as i64], read_remote)
     }
 
     /// A directory's path and key prefix.
@@ -248,8 +249,6 @@ impl Tables {
 
 /// Computed directory keys that are kept.
 const DIRECTORY_KEYS_MAX: usize = 16 * 1024;
-
-const SELECT_REMOTE: &str = "SELECT key, ino, etag, content_version, meta_version, noted FROM remote";
 
 fn unsigned(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(at).map(|value| value as u64)

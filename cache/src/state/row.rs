@@ -5,7 +5,7 @@ use crate::types::{FileKind, Timestamp};
 use rusqlite::{Row, Statement};
 
 pub(super) const SELECT_INODE: &str = "SELECT ino, kind, mode, uid, gid, rdev, nlink, size, atime_s, atime_ns, mtime_s, mtime_ns, \
-     ctime_s, ctime_ns, content_version, meta_version, base_version, place, known, link_id, parent, text, segment FROM inode";
+     ctime_s, ctime_ns, content_version, meta_version, base_version, place, known, link_id, parent, text, segment FROM inode WHERE ino = ?1";
 
 pub(super) const REPLACE_INODE: &str = "INSERT OR REPLACE INTO inode VALUES \
      (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23)";

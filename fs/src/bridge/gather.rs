@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Notes read at once stay within about this much memory.
-const PART_BYTES_MAX: u64 = 16 << 20;
+const PART_BYTES_MAX: u64 = 4 << 20;
 
 /// What a note that is read weighs besides its bytes.
 const NOTE_OVERHEAD_BYTES: u64 = 4 << 10;

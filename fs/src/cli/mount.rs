@@ -11,6 +11,10 @@ use crate::daemon::{self, log};
 use crate::failure::{EXIT_FAILED, Failure};
 use crate::mount::point::{self, Found};
 use std::path::Path;
+use std::time::Duration;
+
+/// How long the daemon of a mount that is gone may take to end.
+const END_DEADLINE_SECONDS: u64 = 5;
 
 /// Runs the command.
 pub(super) fn run(args: &MountArgs) -> Outcome {
@@ -37,22 +41,24 @@ pub(super) fn run(args: &MountArgs) -> Outcome {
 
 /// Makes sure that the folder can be mounted on; clears away a dead mount.
 fn prepare_folder(dir: &Path, nonempty: bool) -> Result<std::path::PathBuf, Failure> {
-    let records = Registry::of_this_user().live();
-    let refuse_live = |dir: &Path| match records.iter().find(|record| record.mountpoint == dir) {
-        Some(record) => Err(already_mounted(dir, &record.store)),
-        None => Ok(()),
-    };
-    // Before the folder is touched, since a mount may hang.
-    refuse_live(&point::beside_parent(dir)?)?;
     let dir = point::locate(dir)?;
-    refuse_live(&dir)?;
+    let record = Registry::of_this_user()
+        .live()
+        .into_iter()
+        .find(|record| record.mountpoint == dir);
+    let store = record.as_ref().map_or("a store", |record| &record.store);
+    // The mount itself tells whether it is alive: a killed daemon is in the list of processes for a while.
     match point::look(&dir)? {
-        Found::Live => return Err(already_mounted(&dir, "a store")),
+        Found::Live => return Err(already_mounted(&dir, store)),
         Found::Dead => {
             crate::fuse::clear_dead_mount(&dir).map_err(|e| Failure::new(e.to_string()))?;
             output::note(format_args!("Cleared away a dead mount at {}", dir.display()));
         }
         Found::Plain => {}
+    }
+    let end = Duration::from_secs(END_DEADLINE_SECONDS);
+    if record.as_ref().is_some_and(|record| !record.await_end(end)) {
+        return Err(already_mounted(&dir, store));
     }
     point::check_folder(&dir, nonempty)?;
     Ok(dir)
@@ -103,8 +109,9 @@ fn serve_here(plan: &MountPlan) -> Outcome {
     }
     let (count, bytes) = (show_things(left.count, "change"), show_bytes(left.bytes));
     output::warning(format_args!(
-        "{count} ({bytes}) not stored yet; safe in {}",
-        left.cache_dir
+        "{count} ({bytes}) not stored yet; safe in {}{}",
+        left.cache_dir,
+        output::names_of(&left.names, left.count)
     ));
     Ok(EXIT_FAILED)
 }

@@ -46,6 +46,20 @@ pub(crate) fn failure(failure: &Failure) -> u8 {
     failure.exit_code.max(EXIT_FAILED)
 }
 
+/// Names below a message, one a line, and how many of `count` are not among them.
+pub(crate) fn names_of(names: &[String], count: u64) -> String {
+    let mut text = String::new();
+    for name in names {
+        // An empty path is the mounted folder itself.
+        let name = if name.is_empty() { "." } else { name.as_str() };
+        text.push_str(&format!("\n  {}", printable(name)));
+    }
+    match count.saturating_sub(names.len() as u64) {
+        more if more > 0 && !names.is_empty() => format!("{text}\n  … and {more} more"),
+        _ => text,
+    }
+}
+
 /// Whether stdout is a terminal that shows colours.
 pub(crate) fn stdout_has_colours() -> bool {
     io::stdout().is_terminal()

@@ -13,7 +13,7 @@ use crate::control::registry::{Record, Registry, absolute};
 use crate::failure::{EXIT_FAILED, Failure};
 use crate::mount::point::{self, Found};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the daemon may take to be gone after its last answer.
 const EXIT_DEADLINE_SECONDS: u64 = 30;
@@ -28,8 +28,11 @@ pub(super) fn run(args: &UnmountArgs) -> Outcome {
     let mut bar = Bar::new("Storing");
     let answer = client::ask(&record, &Request::Unmount { timeout_ms }, &mut |left| bar.show(left));
     bar.end();
-    let Answer::Unmounted(left) = answer? else {
-        return Err(client::unexpected(&record));
+    let left = match answer {
+        Ok(Answer::Unmounted(left)) => left,
+        Ok(_) => return Err(client::unexpected(&record)),
+        // It may have been killed meanwhile.
+        Err(failure) => return clear_dead(&args.dir)?.ok_or(failure),
     };
     await_exit(&record)?;
     Ok(tell(&record, &left))
@@ -51,18 +54,14 @@ fn clear_dead(dir: &Path) -> Result<Option<u8>, Failure> {
 
 /// Waits until the process is gone, so that its cache can be used again at once.
 fn await_exit(record: &Record) -> Result<(), Failure> {
-    let until = Instant::now() + Duration::from_secs(EXIT_DEADLINE_SECONDS);
-    while record.is_alive() {
-        if Instant::now() >= until {
-            let message = format!(
-                "Unmounted, but the daemon (pid {}) has not ended after {EXIT_DEADLINE_SECONDS} s",
-                record.pid
-            );
-            return Err(Failure::new(message).hint(format!("Its log is in {}", record.cache_dir.display())));
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    if record.await_end(Duration::from_secs(EXIT_DEADLINE_SECONDS)) {
+        return Ok(());
     }
-    Ok(())
+    let message = format!(
+        "Unmounted, but the daemon (pid {}) has not ended after {EXIT_DEADLINE_SECONDS} s",
+        record.pid
+    );
+    Err(Failure::new(message).hint(format!("Its log is in {}", record.cache_dir.display())))
 }
 
 fn tell(record: &Record, left: &Left) -> u8 {
@@ -81,7 +80,11 @@ fn tell(record: &Record, left: &Left) -> u8 {
         .as_ref()
         .map_or(String::new(), |error| format!(": {error}"));
     output::failure(
-        &Failure::new(format!("Unmounted, but {count} ({bytes}) could not be stored{reason}")).hint(format!(
+        &Failure::new(format!(
+            "Unmounted, but {count} ({bytes}) could not be stored{reason}{}",
+            output::names_of(&left.names, left.count)
+        ))
+        .hint(format!(
             "Nothing is lost: it is kept in {} and goes on with the next mount",
             left.cache_dir
         )),

@@ -48,11 +48,12 @@ fn conclude(record: &Record, request: &Request, title: &'static str, timeout: Du
     bar.end();
     match answer? {
         Answer::Waited { reached: true, .. } => Ok(0),
-        Answer::Waited { left, .. } => {
+        Answer::Waited { left, names, .. } => {
             let failure = Failure::new(format!(
-                "Not done after {}: {}",
+                "Not done after {}: {}{}",
                 show_ms(timeout.as_millis() as u64),
-                show_left(left)
+                show_left(left),
+                output::names_of(&names, left.left)
             ));
             output::failure(
                 &failure.hint("It goes on by itself; `notefs status` shows how far it is and what hinders it"),

@@ -117,6 +117,9 @@ pub(crate) enum Answer {
         reached: bool,
         /// What is still to do.
         left: Progress,
+        /// Some names of what is not stored.
+        #[serde(default)]
+        names: Vec<String>,
     },
     /// To `Search`.
     Found(Found),
@@ -135,6 +138,9 @@ pub(crate) struct Left {
     pub(crate) count: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
+    /// Some of their names.
+    #[serde(default)]
+    pub(crate) names: Vec<String>,
     /// The folder where they are safe.
     pub(crate) cache_dir: String,
     /// The newest failure, if that is why.

@@ -9,9 +9,13 @@ use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The longest path of a Unix socket that the kernel takes, terminator included.
 const SOCKET_PATH_MAX_BYTES: usize = 108;
+
+/// Between two looks whether a daemon has ended.
+const END_POLL_MS: u64 = 5;
 
 /// A record is smaller than this, or it is none of ours.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
@@ -40,17 +44,31 @@ impl Record {
     pub(crate) fn is_alive(&self) -> bool {
         start_ticks(self.pid) == Some(self.pid_start_ticks)
     }
+
+    /// Waits until the daemon is gone, so that its cache can be used again at once; answers whether it is.
+    pub(crate) fn await_end(&self, deadline: Duration) -> bool {
+        let until = Instant::now() + deadline;
+        while self.is_alive() {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(END_POLL_MS));
+        }
+        true
+    }
 }
 
-/// When a living process began; zombies do not count.
+/// When a living process began. A zombie does not count once its last thread, and with that its files and locks, is gone.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything, so count from its end: state is the first field, start time the 20th.
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    if matches!(fields.next()?, "Z" | "X") {
+    // The name in parentheses may hold anything, so count from its end: the state comes first, the number of threads is
+    // the 18th field from there, the start time the 20th.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    if matches!(*fields.first()?, "Z" | "X") && threads <= 1 {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    fields.get(19)?.parse().ok()
 }
 
 /// The folder of records.

@@ -6,16 +6,26 @@
 //! The seal goes through a descriptor of the underlying folder that was opened before the mount, so it reaches that
 //! folder and never the mount. It is set after mounting: `fusermount3` asks for a folder that its caller can write.
 
+use crate::control::registry::absolute;
 use crate::failure::Failure;
 use rustix::fs::{IFlags, Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 /// Holds the folder's mode from before, for the time after a crash.
 const MODE_XATTR: &str = "user.notefs.mode";
+
+/// The type of our mounts in the mount table.
+const NOTEFS_KIND: &str = "fuse.notefs";
+
+/// How long a daemon may take to show that it lives, or to die.
+const LOOK_DEADLINE_SECONDS: u64 = 5;
 
 /// Mode of a sealed folder.
 const SEALED_MODE: u32 = 0o555;
@@ -84,7 +94,7 @@ fn unescape(text: &str) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
-/// Looks at a canonical path. Asks the mount table first, so that a mount which hangs is not touched unless it is ours.
+/// Looks at a canonical path. Asks the mount table first, so that no other file system is touched.
 pub(crate) fn look(dir: &Path) -> Result<Found, Failure> {
     let kind = mount_table()?
         .into_iter()
@@ -92,17 +102,46 @@ pub(crate) fn look(dir: &Path) -> Result<Found, Failure> {
         .find(|mounted| mounted.path == dir)
         .map(|mounted| mounted.kind);
     match kind {
-        Some(kind) if kind == "fuse" || kind.starts_with("fuse.") => match std::fs::symlink_metadata(dir) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Ok(Found::Dead),
-            _ if kind == "fuse.notefs" => Ok(Found::Live),
-            _ => Ok(Found::Plain),
+        Some(kind) if kind == "fuse" || kind.starts_with("fuse.") => match is_dead(dir) {
+            true => Ok(Found::Dead),
+            false if kind == NOTEFS_KIND => Ok(Found::Live),
+            false => Ok(Found::Plain),
         },
         _ => Ok(Found::Plain),
     }
 }
 
-/// The folder's absolute path without symlinks, made if its parent exists. Works on a dead mount too.
+/// Whether the daemon of the mount at `dir` is gone. Not by `stat`, which the kernel answers from its cache, daemon or no
+/// daemon: `statfs` always asks. A daemon that is being killed never answers, so the question waits for its end. A thread
+/// asks, since a daemon may also hang; then it is not dead.
+fn is_dead(dir: &Path) -> bool {
+    let (sender, answer) = channel();
+    let asked = dir.to_owned();
+    std::thread::spawn(move || sender.send(rustix::fs::statfs(&asked).err()).ok());
+    let answer = answer.recv_timeout(Duration::from_secs(LOOK_DEADLINE_SECONDS));
+    // The abort of the connection, which ends the question, is the daemon's death too.
+    matches!(answer, Ok(Some(Errno::NOTCONN | Errno::CONNABORTED)))
+}
+
+/// The notefs mount that a path leads into, if its daemon is gone. Nothing but mounts of notefs is asked.
+pub(crate) fn dead_mount_around(path: &Path) -> Option<PathBuf> {
+    let textual = absolute(path).ok()?;
+    let real = beside_parent(&textual).unwrap_or_else(|_| textual.clone());
+    let around = |mounted: &Mounted| {
+        mounted.kind == NOTEFS_KIND && (textual.starts_with(&mounted.path) || real.starts_with(&mounted.path))
+    };
+    let mounts = mount_table().ok()?.into_iter().filter(around);
+    let mount = mounts.max_by_key(|mounted| mounted.path.components().count())?.path;
+    is_dead(&mount).then_some(mount)
+}
+
+/// The folder's absolute path without symlinks, made if its parent exists. A mount there is not asked, dead or alive.
 pub(crate) fn locate(dir: &Path) -> Result<PathBuf, Failure> {
+    if let Ok(path) = absolute(dir).and_then(|path| beside_parent(&path))
+        && mount_table()?.iter().any(|mounted| mounted.path == path)
+    {
+        return Ok(path);
+    }
     match std::fs::canonicalize(dir) {
         Ok(path) => Ok(path),
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => beside_parent(dir),

@@ -3,7 +3,7 @@
 //! Owns the meaning of requests. Does not own the socket (`control/server.rs`) nor the words that people see (`cli`).
 //! Every wait here is bounded by the request, reports progress, and ends when nobody waits for it any more.
 
-use super::{End, Remaining, report};
+use super::{End, Remaining, left_names, report};
 use crate::bridge::{Bridge, index_failure};
 use crate::control::protocol::{Answer, Behind, Found, IndexRows, Progress, Request, WaitStep};
 use crate::control::registry::Record;
@@ -142,6 +142,7 @@ impl Desk {
                 return Answer::Waited {
                     reached: left.left == 0,
                     left,
+                    names: left_names(&self.replica, left.left),
                 };
             }
             asker.progress(left);
@@ -157,7 +158,8 @@ impl Desk {
                 left_bytes: 0,
             };
             if reached || Instant::now() >= until || asker.is_gone() {
-                return Ok(Answer::Waited { reached, left });
+                let names = Vec::new();
+                return Ok(Answer::Waited { reached, left, names });
             }
             asker.progress(left);
             std::thread::sleep(Duration::from_millis(POLL_MS));
@@ -178,6 +180,7 @@ impl Desk {
                 return Answer::Waited {
                     reached: left.left == 0,
                     left,
+                    names: Vec::new(),
                 };
             }
             asker.progress(left);

@@ -234,7 +234,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Moves the notes below the directory `from`; only paths change, neither names nor meaning.
+    /// Moves the notes below the directory `from`; only paths change, neither names nor meaning. A note that is at its
+    /// destination already is kept.
     pub(crate) fn move_folder(&mut self, from: &[u8], to: &[u8]) -> Result<(), IndexError> {
         let moved = if is_below(from, to) || is_below(to, from) {
             // One folder holds the other: old and new paths may be the same for different notes.
@@ -259,10 +260,11 @@ impl Batch<'_> {
                 self.remove_id(id)?;
                 continue;
             }
-            if let Some(replaced) = self.id_of(&new_path)? {
-                self.remove_id(replaced)?;
+            match self.id_of(&new_path)? {
+                // It came with a batch that knew of this move already, so it is newer.
+                Some(_) => self.remove_id(id)?,
+                None => self.rename(id, &new_path)?,
             }
-            self.rename(id, &new_path)?;
         }
         Ok(())
     }
@@ -273,6 +275,12 @@ impl Batch<'_> {
         let mut update = self.prepare_cached("UPDATE note SET path = ?2, path_key = ?3 WHERE id = ?1")?;
         update.execute(params![id, path, path_key])?;
         Ok(())
+    }
+
+    /// Whether there is a note at `path`.
+    pub(crate) fn contains(&self, path: &[u8]) -> Result<bool, IndexError> {
+        let found = self.id_of(path).map_err(self.failed("look for a note"))?;
+        Ok(found.is_some())
     }
 
     /// The text of the note at `path` and its time, if there is one.

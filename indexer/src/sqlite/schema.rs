@@ -139,7 +139,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), In
     // A crash loses whole transactions at most, and their seq with them: they are applied again.
     let settings =
         "PRAGMA page_size = 8192; PRAGMA journal_mode = wal; PRAGMA synchronous = normal; PRAGMA temp_store = memory;
-        PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864";
+        PRAGMA cache_size = -4096; PRAGMA journal_size_limit = 67108864";
     connection.execute_batch(settings).map_err(failed)?;
     migrate(connection).map_err(failed)
 }

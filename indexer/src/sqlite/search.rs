@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 use super::{Snapshot, offset, signed};
 use crate::error::IndexError;
 use crate::query::{Prefix, Query, Term};
-use crate::text::{fold, segment};
+use crate::text::{fold, segment, tokens};
 
 /// Notes with one title that are put first; more than this are ranked like the rest.
 const MAX_EXACT_TITLES: usize = 8;
@@ -68,7 +68,7 @@ fn read_hit(connection: &Connection, id: i64, score: f64) -> rusqlite::Result<Hi
     })
 }
 
-/// The notes that pass the filters, by path; `None` if there are no filters.
+/// The notes that pass the filters, by path if there are no words to rank by; `None` if there are no filters.
 fn allowed(connection: &Connection, query: &Query) -> rusqlite::Result<Option<Vec<i64>>> {
     let mut sql = "SELECT id FROM note WHERE true".to_owned();
     let mut values = Vec::new();
@@ -93,7 +93,9 @@ fn allowed(connection: &Connection, query: &Query) -> rusqlite::Result<Option<Ve
     if values.is_empty() {
         return Ok(None);
     }
-    sql.push_str(" ORDER BY path");
+    if query.wanted.is_empty() {
+        sql.push_str(" ORDER BY path");
+    }
     let mut statement = connection.prepare_cached(&sql)?;
     let ids = statement.query_map(params_from_iter(values), |row| row.get(0))?;
     ids.collect::<rusqlite::Result<Vec<i64>>>().map(Some)
@@ -157,7 +159,30 @@ impl Search<'_> {
         Ok(exact)
     }
 
+    /// The notes with a word in the title that begins with the one letter asked for, shortest title first; `None` if
+    /// there are fewer than `count`, or more is asked. Gathering all words with a letter takes longer than any search.
+    fn by_letter(&self, allowed: Option<&HashSet<i64>>, count: usize) -> rusqlite::Result<Option<Vec<Ranked>>> {
+        let letter = match self.query.wanted.as_slice() {
+            [term] if term.prefix == Prefix::Yes && self.query.unwanted.is_empty() => tokens::flat(&term.text),
+            _ => return Ok(None),
+        };
+        if letter.len() != 1 {
+            return Ok(None);
+        }
+        let sql = "SELECT id FROM note WHERE instr(' ' || title_flat, ' ' || ?1) ORDER BY length(title_flat), id";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let ids = statement.query_map([letter], |row| row.get::<_, i64>(0))?;
+        let is_allowed = |id: &i64| allowed.is_none_or(|allowed| allowed.contains(id));
+        let ids = ids.filter(|id| id.as_ref().map_or(true, is_allowed)).take(count);
+        let best = ids.map(|id| id.map(|id| (id, 3.0 * TIER_SCORE)));
+        let best: Vec<Ranked> = best.collect::<rusqlite::Result<_>>()?;
+        Ok((best.len() == count).then_some(best))
+    }
+
     fn best(&self, allowed: Option<&HashSet<i64>>, count: usize) -> rusqlite::Result<Vec<Ranked>> {
+        if let Some(best) = self.by_letter(allowed, count)? {
+            return Ok(best);
+        }
         let all = Rows::matching(
             self.connection,
             &self.expression(&all_of(&self.query.wanted, cheap_term)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use notefs_indexer::{Change, Hit, Index};
 
-use super::{Fixture, put};
+use super::{Fixture, moved, put};
 
 const ROUNDS: u64 = 12;
 const BATCHES: u64 = 25;
@@ -108,22 +108,22 @@ impl Model {
             8 => {
                 let to = format!("{}{}", random.pick(&FOLDERS), random.pick(&NAMES));
                 self.rename(&path, &to);
-                super::moved(&path, &to)
+                moved(&path, &to)
             }
             _ => {
                 let from = random.pick(&FOLDERS[1..]).trim_end_matches('/');
-                // It may move over another folder, whose notes it replaces by name, even over one that holds it.
+                // It may move over another folder, whose notes stay, even over one that holds it.
                 let to = random.pick(&FOLDERS[1..]).trim_end_matches('/');
                 let to = if to == from { "moved" } else { to };
                 self.rename_below(from, to);
-                super::moved(from, to)
+                moved(from, to)
             }
         }
     }
 
     fn rename(&mut self, from: &str, to: &str) {
         if let Some(text) = self.0.remove(from) {
-            self.0.insert(to.to_owned(), text);
+            self.0.entry(to.to_owned()).or_insert(text);
         }
     }
 
@@ -139,7 +139,8 @@ impl Model {
             .filter_map(|path| self.0.remove_entry(&path))
             .collect();
         for (path, text) in moving {
-            self.0.insert(format!("{to}{}", &path[from.len()..]), text);
+            let to = format!("{to}{}", &path[from.len()..]);
+            self.0.entry(to).or_insert(text);
         }
     }
 
@@ -237,4 +238,22 @@ fn incremental_equals_rebuilt() {
         fixture.index.clear(99).unwrap();
         assert!(fixture.found("alpha").is_empty());
     }
+}
+
+#[test]
+fn what_is_at_the_target_of_a_move_is_newer() {
+    let notes = [
+        ("a/x.md", "stale"),
+        ("a/y.md", "still"),
+        ("b/x.md", "fresh"),
+        ("z.md", "old"),
+        ("w.md", "new"),
+    ];
+    let fixture = Fixture::with(&notes);
+    fixture.apply(moved("a", "b"));
+    fixture.apply(moved("z.md", "w.md"));
+    assert_eq!(fixture.found("fresh"), ["b/x.md"]);
+    assert_eq!(fixture.found("still"), ["b/y.md"]);
+    assert_eq!(fixture.found("new"), ["w.md"]);
+    assert!(fixture.found("stale").is_empty() && fixture.found("old").is_empty());
 }

@@ -63,7 +63,7 @@ impl Replica {
         {
             return Ok(ino);
         }
-        self.change(|op| {
+        let (ino, shown_before) = self.change(|op| {
             let mut directory = op.tables.live_inode(parent)?;
             if let Some((file, _)) = op.tables.name(parent, &name)? {
                 self.step_aside(op, parent, &name, file)?;
@@ -87,8 +87,12 @@ impl Replica {
             op.push(Mutation::PutRemote(remote(key, &inode, String::new())));
             directory.nlink += 1;
             op.put(&directory);
-            Ok(inode.ino)
-        })
+            Ok((inode.ino, directory.known))
+        })?;
+        if let Some(observer) = self.observer().filter(|_| shown_before) {
+            observer.entry_changed(parent, &name);
+        }
+        Ok(ino)
     }
 
     /// A file that is in the way of a directory of the same name gets an alias; its key stays.
@@ -136,6 +140,7 @@ impl Replica {
 
     fn adopt_as(&self, parent: Ino, name: Vec<u8>, segment: &str, object: (&str, &ObjectInfo), why: Option<String>) -> Result<()> {
         let (key, info) = object;
+        let shown_before = self.view(|tables| Ok(tables.live_inode(parent)?.known))?;
         let hint = self.hints.lock().get(key).and_then(|line| line.metadata(&info.etag.0));
         let ino = self.change(|op| {
             let mut inode = blank(op, FileKind::File, 0o644, self.options.default_uid, self.options.default_gid);
@@ -159,6 +164,9 @@ impl Replica {
         })?;
         if let Some(meta) = hint.filter(|meta| meta.kind != Some(FileKind::Symlink) || meta.target.is_some()) {
             self.change(|op| learn(op, ino, &meta))?;
+        }
+        if let Some(observer) = self.observer().filter(|_| shown_before) {
+            observer.entry_changed(parent, &name);
         }
         Ok(())
     }
