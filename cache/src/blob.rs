@@ -33,8 +33,14 @@ impl Blobs {
     pub(crate) fn open(root: &Path) -> Result<Blobs> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
         made.map_err(|source| local("make the folder for large files", root, source))?;
-        let open = Mutex::new(LruCache::new(NonZeroUsize::new(OPEN_FILES_MAX).unwrap_or(NonZeroUsize::MIN)));
-        Ok(Blobs { root: root.to_owned(), open, unsynced: Mutex::new(HashSet::new()) })
+        let open = Mutex::new(LruCache::new(
+            NonZeroUsize::new(OPEN_FILES_MAX).unwrap_or(NonZeroUsize::MIN),
+        ));
+        Ok(Blobs {
+            root: root.to_owned(),
+            open,
+            unsynced: Mutex::new(HashSet::new()),
+        })
     }
 
     fn path(&self, ino: Ino) -> PathBuf {
@@ -48,11 +54,23 @@ impl Blobs {
             return Ok(Arc::clone(file));
         }
         let path = self.path(ino);
-        let create = || File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let create = || {
+            File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+        };
         let file = match create() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let parent = path.parent().unwrap_or(&self.root);
-                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).and_then(|()| create())
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(parent)
+                    .and_then(|()| create())
             }
             other => other,
         };
@@ -110,7 +128,11 @@ impl Blobs {
     /// The next data (`hole` false) or hole at or after `offset`; `None` past the end.
     pub(crate) fn seek(&self, ino: Ino, offset: u64, hole: bool) -> Result<Option<u64>> {
         let file = self.file(ino)?;
-        let whence = if hole { rustix::fs::SeekFrom::Hole(offset) } else { rustix::fs::SeekFrom::Data(offset) };
+        let whence = if hole {
+            rustix::fs::SeekFrom::Hole(offset)
+        } else {
+            rustix::fs::SeekFrom::Data(offset)
+        };
         match rustix::fs::seek(&*file, whence) {
             Ok(found) => Ok(Some(found)),
             Err(rustix::io::Errno::NXIO) => Ok(None),
@@ -144,10 +166,17 @@ impl Blobs {
     pub(crate) fn inodes(&self) -> Vec<Ino> {
         let shards = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
         let files = shards.flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten().flatten());
-        files.filter_map(|file| Ino::from_str_radix(file.file_name().to_str()?, 16).ok()).collect()
+        files
+            .filter_map(|file| Ino::from_str_radix(file.file_name().to_str()?, 16).ok())
+            .collect()
     }
 }
 
 fn local(action: &'static str, path: &Path, source: std::io::Error) -> Error {
-    Error::Local { action, path: path.to_owned(), source, advice: "Free space on that disk, or check its health" }
+    Error::Local {
+        action,
+        path: path.to_owned(),
+        source,
+        advice: "Free space on that disk, or check its health",
+    }
 }

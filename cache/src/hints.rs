@@ -58,10 +58,17 @@ impl Replica {
         }
         objects.sort_by_key(|listed| listed.object.as_ref().map(|info| info.last_modified));
         for listed in objects {
-            let Ok(key) = ObjectKey::parse(&listed.key) else { continue };
-            let Some(object) = self.store.get(&key, None, None).await? else { continue };
+            let Ok(key) = ObjectKey::parse(&listed.key) else {
+                continue;
+            };
+            let Some(object) = self.store.get(&key, None, None).await? else {
+                continue;
+            };
             let lines = object.bytes.split(|byte| *byte == b'\n');
-            for line in lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()).take(LINES_MAX) {
+            for line in lines
+                .filter_map(|line| serde_json::from_slice::<Line>(line).ok())
+                .take(LINES_MAX)
+            {
                 hints.insert(line.key.clone(), line);
             }
         }
@@ -83,8 +90,13 @@ impl Replica {
     async fn put_hints(&self) -> Result<()> {
         let body = self.hint_lines()?;
         let name = format!("{}{}", prefix(), self.writer_id);
-        let Ok(key) = ObjectKey::parse(&name) else { return Ok(()) };
-        let put = self.store.put(&key, body.into(), &UserMetadata::new(), &Condition::None).await;
+        let Ok(key) = ObjectKey::parse(&name) else {
+            return Ok(());
+        };
+        let put = self
+            .store
+            .put(&key, body.into(), &UserMetadata::new(), &Condition::None)
+            .await;
         self.note_health(&put);
         put?;
         Ok(())
@@ -119,6 +131,10 @@ impl Replica {
             return None;
         }
         let meta = self.object_metadata(inode, xattrs).encode();
-        Some(Line { key: row.key.clone(), etag: row.etag.clone(), meta })
+        Some(Line {
+            key: row.key.clone(),
+            etag: row.etag.clone(),
+            meta,
+        })
     }
 }

@@ -176,7 +176,9 @@ impl Replica {
                     message: String::new(),
                     retryable: true,
                 });
-                let pause = RETRY_FIRST_MS.saturating_mul(1 << failure.tries.min(10)).min(RETRY_LONGEST_MS);
+                let pause = RETRY_FIRST_MS
+                    .saturating_mul(1 << failure.tries.min(10))
+                    .min(RETRY_LONGEST_MS);
                 if failure.tries == 0 {
                     tracing::warn!(ino, %error, "Could not store a change; it is safe here and tried again");
                 }
@@ -217,7 +219,11 @@ impl Replica {
         self.change(|op| {
             let since_ms = op.tables.dirty.get(&dir).map_or(0, |debt| debt.since_ms);
             op.push(Mutation::ClearDirty(dir));
-            op.push(Mutation::MarkDirty { ino: dir, since_ms, subtree: false });
+            op.push(Mutation::MarkDirty {
+                ino: dir,
+                since_ms,
+                subtree: false,
+            });
             Ok(())
         })
     }

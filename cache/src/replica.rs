@@ -37,8 +37,8 @@ use flights::Flights;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How a replica is to be run. None of these discards what an earlier run has cached.
@@ -158,6 +158,10 @@ impl Replica {
     }
 
     fn writable(&self) -> Result<()> {
-        if self.options.read_only { Err(Error::Posix(libc::EROFS)) } else { Ok(()) }
+        if self.options.read_only {
+            Err(Error::Posix(libc::EROFS))
+        } else {
+            Ok(())
+        }
     }
 }

@@ -116,7 +116,12 @@ impl State {
             source,
             advice: "Check that the disk is writable and not full",
         })?;
-        Ok(State { tables: Mutex::new(tables), checkpointer: Mutex::new(checkpointer), wal: Mutex::new(wal), wal_path })
+        Ok(State {
+            tables: Mutex::new(tables),
+            checkpointer: Mutex::new(checkpointer),
+            wal: Mutex::new(wal),
+            wal_path,
+        })
     }
 
     /// Exclusive use of the tables. Never held across a network call, a disk flush or a kernel notification.
@@ -172,5 +177,9 @@ fn database(action: &'static str, error: &rusqlite::Error) -> Error {
         error.sqlite_error_code(),
         Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::SystemIoFailure)
     ) && error.to_string().contains("full");
-    Error::Database { action, message: error.to_string(), errno: if full { libc::ENOSPC } else { libc::EIO } }
+    Error::Database {
+        action,
+        message: error.to_string(),
+        errno: if full { libc::ENOSPC } else { libc::EIO },
+    }
 }

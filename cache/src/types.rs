@@ -31,13 +31,18 @@ pub struct Timestamp {
 impl Timestamp {
     /// Nanoseconds since 1970, saturating at about the years 1677 and 2262.
     pub fn as_nanos(self) -> i64 {
-        self.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(self.nanoseconds))
+        self.seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(i64::from(self.nanoseconds))
     }
 
     /// The inverse of [`Timestamp::as_nanos`].
     pub fn from_nanos(nanos: i64) -> Timestamp {
         let seconds = nanos.div_euclid(1_000_000_000);
-        Timestamp { seconds, nanoseconds: nanos.rem_euclid(1_000_000_000) as u32 }
+        Timestamp {
+            seconds,
+            nanoseconds: nanos.rem_euclid(1_000_000_000) as u32,
+        }
     }
 }
 

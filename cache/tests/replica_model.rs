@@ -3,13 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
+#[path = "replica_model/trees.rs"]
+mod trees;
+
 use notefs_cache::clock::SystemClock;
 use notefs_cache::store::{MemoryStore, StoreErrorKind};
-use notefs_cache::{AllocateMode, AttrChange, Error, FileKind, Ino, NewInode, Options, ROOT_INO, RenameMode, Replica, Result};
+use notefs_cache::{
+    AllocateMode, AttrChange, Error, FileKind, Ino, NewInode, Options, ROOT_INO, RenameMode, Replica, Result,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use trees::{assert_same, copy_folder, describe, node_at, tree_of};
 
 /// What a path is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +75,10 @@ fn run<T>(replica: &Replica, runtime: &tokio::runtime::Runtime, op: impl Fn() ->
             Err(Error::Need(need)) => {
                 last = format!("{need:?}");
                 if let Err(error) = runtime.block_on(replica.satisfy(need)) {
-                    assert!(!matches!(error, Error::Posix(libc::ENOENT)), "an unreachable store is not an absent file");
+                    assert!(
+                        !matches!(error, Error::Posix(libc::ENOENT)),
+                        "an unreachable store is not an absent file"
+                    );
                     last = format!("{need:?}: {error}");
                     std::thread::sleep(Duration::from_millis(3));
                 }
@@ -86,7 +95,9 @@ impl World {
     }
 
     fn ino(&self, path: &str) -> Ino {
-        self.go(|replica| replica.resolve(path.as_bytes())).unwrap_or_else(|error| panic!("{path}: {error}")).ino
+        self.go(|replica| replica.resolve(path.as_bytes()))
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
+            .ino
     }
 
     fn parent<'p>(&self, path: &'p str) -> (Ino, &'p [u8]) {
@@ -97,7 +108,12 @@ impl World {
     }
 
     fn pick(&mut self, want: impl Fn(&Node) -> bool) -> Option<String> {
-        let paths: Vec<String> = self.tree.iter().filter(|(_, node)| want(node)).map(|(path, _)| path.clone()).collect();
+        let paths: Vec<String> = self
+            .tree
+            .iter()
+            .filter(|(_, node)| want(node))
+            .map(|(path, _)| path.clone())
+            .collect();
         (!paths.is_empty()).then(|| paths[self.random.below(paths.len())].clone())
     }
 
@@ -106,7 +122,17 @@ impl World {
             0 => self.pick(|node| *node == Node::Directory),
             _ => None,
         };
-        let name = ["a.md", "b.md", "c d.md", "é.md", "x%0Ay", "line\nbreak.md", "dir", "sub", "100%.txt"][self.random.below(9)];
+        let name = [
+            "a.md",
+            "b.md",
+            "c d.md",
+            "é.md",
+            "x%0Ay",
+            "line\nbreak.md",
+            "dir",
+            "sub",
+            "100%.txt",
+        ][self.random.below(9)];
         let name = format!("{}{name}", self.random.below(4));
         parent.map_or(name.clone(), |parent| format!("{parent}/{name}"))
     }
@@ -119,7 +145,11 @@ impl World {
 
     fn below(&self, path: &str) -> Vec<String> {
         let prefix = format!("{path}/");
-        self.tree.keys().filter(|other| other.starts_with(&prefix)).cloned().collect()
+        self.tree
+            .keys()
+            .filter(|other| other.starts_with(&prefix))
+            .cloned()
+            .collect()
     }
 
     fn step(&mut self) {
@@ -148,8 +178,19 @@ impl World {
             Node::Symlink(_) => FileKind::Symlink,
             Node::File(..) => FileKind::File,
         };
-        let target = if let Node::Symlink(target) = &node { target.clone() } else { Vec::new() };
-        let new = NewInode { kind, mode: if kind == FileKind::Directory { 0o755 } else { 0o644 }, uid: 0, gid: 0, rdev: 0, target };
+        let target = if let Node::Symlink(target) = &node {
+            target.clone()
+        } else {
+            Vec::new()
+        };
+        let new = NewInode {
+            kind,
+            mode: if kind == FileKind::Directory { 0o755 } else { 0o644 },
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            target,
+        };
         let (parent, name) = self.parent(&path);
         let made = self.go(|replica| replica.create(parent, name, &new));
         assert_eq!(made.is_ok(), !self.tree.contains_key(&path), "{path}: {made:?}");
@@ -161,22 +202,31 @@ impl World {
     }
 
     fn write(&mut self) {
-        let Some(path) = self.pick(|node| matches!(node, Node::File(..))) else { return };
+        let Some(path) = self.pick(|node| matches!(node, Node::File(..))) else {
+            return;
+        };
         let bytes = self.bytes();
         let ino = self.ino(&path);
-        let Some(Node::File(content, _)) = self.tree.get(&path).cloned() else { return };
+        let Some(Node::File(content, _)) = self.tree.get(&path).cloned() else {
+            return;
+        };
         let mut content = content;
         let offset = self.random.below(content.len() + 2000);
         let punch = self.random.below(5) == 0 && !content.is_empty();
-        self.log.push(format!("write {path:?} at {offset} {} bytes, punch {punch}", bytes.len()));
+        self.log.push(format!(
+            "write {path:?} at {offset} {} bytes, punch {punch}",
+            bytes.len()
+        ));
         if punch {
             let end = (offset + bytes.len() + 1).min(content.len());
-            self.go(|replica| replica.allocate(ino, AllocateMode::PunchHole, offset as u64, bytes.len() as u64 + 1)).unwrap();
+            self.go(|replica| replica.allocate(ino, AllocateMode::PunchHole, offset as u64, bytes.len() as u64 + 1))
+                .unwrap();
             if offset < end {
                 content[offset..end].fill(0);
             }
         } else if !bytes.is_empty() {
-            self.go(|replica| replica.write(ino, offset as u64, &bytes, false)).unwrap();
+            self.go(|replica| replica.write(ino, offset as u64, &bytes, false))
+                .unwrap();
             content.resize(content.len().max(offset + bytes.len()), 0);
             content[offset..offset + bytes.len()].copy_from_slice(&bytes);
         }
@@ -186,11 +236,22 @@ impl World {
     }
 
     fn truncate(&mut self) {
-        let Some(path) = self.pick(|node| matches!(node, Node::File(..))) else { return };
+        let Some(path) = self.pick(|node| matches!(node, Node::File(..))) else {
+            return;
+        };
         let size = [0, 10, 5000, 66_000, 100_000][self.random.below(5)];
         self.log.push(format!("truncate {path:?} to {size}"));
         let ino = self.ino(&path);
-        self.go(|replica| replica.set_attr(ino, &AttrChange { size: Some(size as u64), ..AttrChange::default() })).unwrap();
+        self.go(|replica| {
+            replica.set_attr(
+                ino,
+                &AttrChange {
+                    size: Some(size as u64),
+                    ..AttrChange::default()
+                },
+            )
+        })
+        .unwrap();
         if let Some(Node::File(content, _)) = self.tree.get_mut(&path) {
             content.resize(size, 0);
         }
@@ -214,11 +275,21 @@ impl World {
 
     fn rename(&mut self) {
         let Some(from) = self.pick(|_| true) else { return };
-        let to = if self.random.below(2) == 0 { self.pick(|_| true) } else { None }.unwrap_or_else(|| self.fresh_path());
+        let to = if self.random.below(2) == 0 {
+            self.pick(|_| true)
+        } else {
+            None
+        }
+        .unwrap_or_else(|| self.fresh_path());
         let exchange = self.random.below(4) == 0;
-        let mode = if exchange { RenameMode::Exchange } else { RenameMode::Replace };
+        let mode = if exchange {
+            RenameMode::Exchange
+        } else {
+            RenameMode::Replace
+        };
         self.log.push(format!("rename {from:?} to {to:?} {mode:?}"));
-        let loops = from == to || to.starts_with(&format!("{from}/")) || exchange && from.starts_with(&format!("{to}/"));
+        let loops =
+            from == to || to.starts_with(&format!("{from}/")) || exchange && from.starts_with(&format!("{to}/"));
         let (source, target) = (self.parent(&from), self.parent(&to));
         let done = self.go(|replica| replica.rename(source, target, mode));
         let is_dir = |node: Option<&Node>| node == Some(&Node::Directory);
@@ -237,26 +308,49 @@ impl World {
         let mut moved = self.take(&from);
         if exchange {
             let back = self.take(&to);
-            moved.iter_mut().for_each(|(path, _)| *path = format!("{to}{}", &path[from.len()..]));
-            self.tree.extend(back.into_iter().map(|(path, node)| (format!("{from}{}", &path[to.len()..]), node)));
+            moved
+                .iter_mut()
+                .for_each(|(path, _)| *path = format!("{to}{}", &path[from.len()..]));
+            self.tree.extend(
+                back.into_iter()
+                    .map(|(path, node)| (format!("{from}{}", &path[to.len()..]), node)),
+            );
             self.tree.extend(moved);
         } else {
-            self.tree.extend(moved.into_iter().map(|(path, node)| (format!("{to}{}", &path[from.len()..]), node)));
+            self.tree.extend(
+                moved
+                    .into_iter()
+                    .map(|(path, node)| (format!("{to}{}", &path[from.len()..]), node)),
+            );
         }
     }
 
     fn take(&mut self, path: &str) -> Vec<(String, Node)> {
         let mut paths = self.below(path);
         paths.push(path.to_owned());
-        paths.into_iter().filter_map(|path| self.tree.remove_entry(&path)).collect()
+        paths
+            .into_iter()
+            .filter_map(|path| self.tree.remove_entry(&path))
+            .collect()
     }
 
     fn chmod(&mut self) {
-        let Some(path) = self.pick(|node| matches!(node, Node::File(..))) else { return };
+        let Some(path) = self.pick(|node| matches!(node, Node::File(..))) else {
+            return;
+        };
         let mode = [0o600, 0o640, 0o755][self.random.below(3)];
         self.log.push(format!("chmod {path:?} {mode:o}"));
         let ino = self.ino(&path);
-        self.go(|replica| replica.set_attr(ino, &AttrChange { mode: Some(mode), ..AttrChange::default() })).unwrap();
+        self.go(|replica| {
+            replica.set_attr(
+                ino,
+                &AttrChange {
+                    mode: Some(mode),
+                    ..AttrChange::default()
+                },
+            )
+        })
+        .unwrap();
         if let Some(Node::File(_, known)) = self.tree.get_mut(&path) {
             *known = mode;
         }
@@ -264,7 +358,11 @@ impl World {
 
     fn check_one(&mut self) {
         let Some(path) = self.pick(|_| true) else { return };
-        assert_eq!(node_at(&self.replica, &self.runtime, &path), self.tree[&path].clone(), "{path}");
+        assert_eq!(
+            node_at(&self.replica, &self.runtime, &path),
+            self.tree[&path].clone(),
+            "{path}"
+        );
     }
 
     fn disturb(&mut self) {
@@ -277,69 +375,14 @@ impl World {
     }
 }
 
-fn describe(node: &Node) -> String {
-    match node {
-        Node::File(bytes, mode) => format!("file of {} bytes, {mode:o}", bytes.len()),
-        other => format!("{other:?}"),
-    }
-}
-
-fn node_at(replica: &Replica, runtime: &tokio::runtime::Runtime, path: &str) -> Node {
-    let attr = run(replica, runtime, || replica.resolve(path.as_bytes())).unwrap_or_else(|error| panic!("{path}: {error}"));
-    match attr.kind {
-        FileKind::Directory => Node::Directory,
-        FileKind::Symlink => Node::Symlink(run(replica, runtime, || replica.read_link(attr.ino)).unwrap()),
-        _ => {
-            let bytes = run(replica, runtime, || replica.read(attr.ino, 0, attr.size as usize + 1)).unwrap();
-            Node::File(bytes.to_vec(), attr.mode)
-        }
-    }
-}
-
-fn tree_of(replica: &Replica, runtime: &tokio::runtime::Runtime) -> Tree {
-    let mut tree = Tree::new();
-    let mut open = vec![(ROOT_INO, String::new())];
-    while let Some((dir, prefix)) = open.pop() {
-        let entries = run(replica, runtime, || replica.read_dir(dir, 0, 10_000)).unwrap();
-        for entry in entries {
-            let path = format!("{prefix}{}", String::from_utf8(entry.name).unwrap());
-            if entry.attr.kind == FileKind::Directory {
-                open.push((entry.attr.ino, format!("{path}/")));
-            }
-            tree.insert(path.clone(), node_at(replica, runtime, &path));
-        }
-    }
-    tree
-}
-
-fn assert_same(what: &str, seen: &Tree, model: &Tree, log: &[String]) {
-    let wrong: Vec<String> = seen
-        .keys()
-        .chain(model.keys())
-        .filter(|path| seen.get(*path) != model.get(*path))
-        .map(|path| format!("{path:?}: {:?}, not {:?}", seen.get(path).map(describe), model.get(path).map(describe)))
-        .collect();
-    assert!(wrong.is_empty(), "{what}:\n{}\nafter\n{}", wrong.join("\n"), log.join("\n"));
-}
-
-/// A copy of the cache folder as it is now: what a killed daemon leaves behind. The journal goes first, for the background work goes on
-/// meanwhile: a commit that ends up in the copy as well makes the journal's records old, while the reverse would lose them.
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    let mut names: Vec<_> = std::fs::read_dir(from).unwrap().flatten().map(|entry| entry.file_name()).collect();
-    names.retain(|name| name != "state.db-shm");
-    names.sort_by_key(|name| (name != "journal", name != "state.db-wal"));
-    for name in names {
-        let (source, target) = (from.join(&name), to.join(&name));
-        match source.is_dir() {
-            true => copy_folder(&source, &target),
-            false => drop(std::fs::copy(source, target).unwrap()),
-        }
-    }
-}
-
 fn one_run(seed: u64, steps: usize) {
-    let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+    let runtime = Arc::new(
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap(),
+    );
     let scratch = tempfile::tempdir().unwrap();
     let store = MemoryStore::new("model");
     let mut generation = 0;
@@ -380,20 +423,41 @@ fn one_run(seed: u64, steps: usize) {
         }
     }
     let owed = runtime.block_on(world.replica.drain(Duration::from_secs(10), &|_| {}));
-    assert_eq!(owed.count, 0, "everything arrives: {:?} {:?}\n{}", world.replica.owed_paths(9), world.replica.status().last_error, world.log.join("\n"));
+    assert_eq!(
+        owed.count,
+        0,
+        "everything arrives: {:?} {:?}\n{}",
+        world.replica.owed_paths(9),
+        world.replica.status().last_error,
+        world.log.join("\n")
+    );
     let cold = open(&scratch.path().join("cold"), &store, &runtime);
     let seen = tree_of(&cold, &runtime);
     assert_same("cold", &seen, &world.tree, &world.log);
-    assert_eq!(world.replica.status().conflicts, 0, "one machine is never in conflict with itself\n{}", world.log.join("\n"));
+    assert_eq!(
+        world.replica.status().conflicts,
+        0,
+        "one machine is never in conflict with itself\n{}",
+        world.log.join("\n")
+    );
     runtime.block_on(cold.close()).unwrap();
     runtime.block_on(world.replica.close()).unwrap();
 }
 
 #[test]
 fn random_operations_faults_and_kills_agree_with_the_model() {
-    let seed = std::env::var("NOTEFS_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("NOTEFS_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let base = seed.unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
-    let runs = if seed.is_some() { 1 } else { std::env::var("NOTEFS_TEST_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(20) };
+    let runs = if seed.is_some() {
+        1
+    } else {
+        std::env::var("NOTEFS_TEST_RUNS")
+            .ok()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(20)
+    };
     for run in 0..runs {
         let seed = base + run;
         eprintln!("NOTEFS_TEST_SEED={seed}");

@@ -7,7 +7,9 @@ pub(crate) fn add(ranges: &mut Vec<(u64, u64)>, start: u64, end: u64) {
     }
     let first = ranges.partition_point(|range| range.1 < start);
     let last = ranges.partition_point(|range| range.0 <= end);
-    let merged = ranges[first..last].iter().fold((start, end), |all, range| (all.0.min(range.0), all.1.max(range.1)));
+    let merged = ranges[first..last]
+        .iter()
+        .fold((start, end), |all, range| (all.0.min(range.0), all.1.max(range.1)));
     ranges.splice(first..last, [merged]);
 }
 
@@ -26,7 +28,9 @@ pub(crate) fn first_gap(ranges: &[(u64, u64)], start: u64, end: u64) -> Option<(
         Some(range) if range.0 <= start => range.1,
         _ => start,
     };
-    let next = ranges.get(ranges.partition_point(|range| range.0 <= gap_start)).map_or(end, |range| range.0);
+    let next = ranges
+        .get(ranges.partition_point(|range| range.0 <= gap_start))
+        .map_or(end, |range| range.0);
     (gap_start < end).then(|| (gap_start, next.min(end)))
 }
 
@@ -50,7 +54,9 @@ mod tests {
     fn agrees_with_a_bitmap() {
         let mut seed = 7u64;
         let mut random = move |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % below
         };
         for _ in 0..2000 {
@@ -64,7 +70,10 @@ mod tests {
                     add(&mut ranges, a, b);
                     (a..b).for_each(|at| bits[at as usize] = true);
                 }
-                assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0) && ranges.iter().all(|r| r.0 < r.1), "{ranges:?}");
+                assert!(
+                    ranges.windows(2).all(|pair| pair[0].1 < pair[1].0) && ranges.iter().all(|r| r.0 < r.1),
+                    "{ranges:?}"
+                );
                 let mut covered = [true; 64];
                 for gap in gaps(&ranges, 0, 64) {
                     (gap.0..gap.1).for_each(|at| covered[at as usize] = false);

@@ -39,9 +39,9 @@ impl Replica {
         match self.owner(inode, &info) {
             Owner::ThisWrite => self.note_written(inode, key.as_str(), info.etag).map(|()| true),
             Owner::Ourselves => self.note_held(snapshot, key, info.etag, 0).map(|()| false),
-            Owner::Somebody if self.same_bytes(inode, key, &info).await? => {
-                self.note_held(snapshot, key, info.etag, inode.content_version).map(|()| false)
-            }
+            Owner::Somebody if self.same_bytes(inode, key, &info).await? => self
+                .note_held(snapshot, key, info.etag, inode.content_version)
+                .map(|()| false),
             Owner::Somebody => self.keep_both(snapshot, key, &info).map(|()| false),
         }
     }
@@ -112,20 +112,43 @@ impl Replica {
             let theirs = foreign_inode(ino, info, &ObjectMetadata::decode(&user), self);
             op.put(&theirs);
             op.push(Mutation::PutDentry(Dentry { ino, ..name.clone() }));
-            op.push(Mutation::PutDentry(Dentry { name: copy.clone(), cookie, segment: None, ..name.clone() }));
+            op.push(Mutation::PutDentry(Dentry {
+                name: copy.clone(),
+                cookie,
+                segment: None,
+                ..name.clone()
+            }));
             let etag = info.etag.0.clone();
             let key = key.as_str().to_owned();
-            op.push(Mutation::PutRemote(Remote { key, ino, etag, content_version: 1, meta_version: 1, noted: 0 }));
+            op.push(Mutation::PutRemote(Remote {
+                key,
+                ino,
+                etag,
+                content_version: 1,
+                meta_version: 1,
+                noted: 0,
+            }));
             op.owe(snapshot.ino);
             op.log(LoggedChange::Content(snapshot.ino));
             op.push(Mutation::AddBacklog(ino));
-            let count = op.tables.meta("conflicts")?.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
-            op.push(Mutation::PutMeta { name: "conflicts".into(), value: (count + 1).to_string() });
+            let count = op
+                .tables
+                .meta("conflicts")?
+                .and_then(|count| count.parse::<u64>().ok())
+                .unwrap_or(0);
+            op.push(Mutation::PutMeta {
+                name: "conflicts".into(),
+                value: (count + 1).to_string(),
+            });
             Ok(Some((name, copy)))
         })?;
         if let Some((name, copy)) = moved {
             let shown = String::from_utf8_lossy(&copy).into_owned();
-            tracing::warn!(key = key.as_str(), copy = shown, "Somebody else stored this file first; both versions are kept");
+            tracing::warn!(
+                key = key.as_str(),
+                copy = shown,
+                "Somebody else stored this file first; both versions are kept"
+            );
             if let Some(observer) = self.observer() {
                 observer.entry_changed(name.parent, &name.name);
                 observer.entry_changed(name.parent, &copy);

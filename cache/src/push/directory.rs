@@ -93,7 +93,10 @@ impl Replica {
         if waits {
             return Ok(false);
         }
-        let gone = self.store.delete_marker(&parse(remote.key.trim_end_matches('/'))?).await;
+        let gone = self
+            .store
+            .delete_marker(&parse(remote.key.trim_end_matches('/'))?)
+            .await;
         self.note_health(&gone);
         gone?;
         self.note_deletion(&remote.key);
@@ -108,8 +111,14 @@ impl Replica {
 
     fn note_directory(&self, ino: Ino, key: &str, etag: &str) -> Result<()> {
         self.change(|op| {
-            let remote =
-                Remote { key: key.to_owned(), ino, etag: etag.to_owned(), content_version: 1, meta_version: 1, noted: 0 };
+            let remote = Remote {
+                key: key.to_owned(),
+                ino,
+                etag: etag.to_owned(),
+                content_version: 1,
+                meta_version: 1,
+                noted: 0,
+            };
             op.push(Mutation::PutRemote(remote));
             Ok(())
         })

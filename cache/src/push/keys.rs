@@ -31,7 +31,10 @@ impl Replica {
         }
         in_flight.keys.extend(keys.iter().cloned());
         drop(in_flight);
-        Some(KeyGuard { replica: Arc::clone(self), keys })
+        Some(KeyGuard {
+            replica: Arc::clone(self),
+            keys,
+        })
     }
 }
 

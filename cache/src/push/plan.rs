@@ -45,7 +45,9 @@ pub(super) struct Situation<'a> {
 
 pub(super) fn plan(ino: u64, situation: &Situation<'_>) -> Plan {
     let current = |remote: &Remote| {
-        remote.ino == ino && (remote.content_version, remote.meta_version) == situation.versions && !remote.etag.is_empty()
+        remote.ino == ino
+            && (remote.content_version, remote.meta_version) == situation.versions
+            && !remote.etag.is_empty()
     };
     let source = situation.mine.iter().find(|remote| situation.copy && current(remote));
     let mut plan = Plan::default();
@@ -55,18 +57,36 @@ pub(super) fn plan(ino: u64, situation: &Situation<'_>) -> Plan {
             (Some(there), _) if current(there) => {}
             (Some(there), _) if !there.etag.is_empty() => {
                 let condition = Condition::Matches(ETag(there.etag.clone()));
-                plan.writes.push(Write::Put { key: key.clone(), condition });
+                plan.writes.push(Write::Put {
+                    key: key.clone(),
+                    condition,
+                });
             }
             (_, Some(source)) => {
                 let etag = ETag(source.etag.clone());
-                plan.writes.push(Write::Copy { from: source.key.clone(), etag, key: key.clone() });
+                plan.writes.push(Write::Copy {
+                    from: source.key.clone(),
+                    etag,
+                    key: key.clone(),
+                });
             }
-            (_, None) => plan.writes.push(Write::Put { key: key.clone(), condition: Condition::Absent }),
+            (_, None) => plan.writes.push(Write::Put {
+                key: key.clone(),
+                condition: Condition::Absent,
+            }),
         }
     }
-    let left = situation.mine.iter().filter(|remote| !situation.wanted.contains(&remote.key));
+    let left = situation
+        .mine
+        .iter()
+        .filter(|remote| !situation.wanted.contains(&remote.key));
     let left = left.filter(|remote| !situation.wanted_by_others.contains(&remote.key));
-    plan.deletes = left.map(|remote| Delete { key: remote.key.clone(), etag: ETag(remote.etag.clone()) }).collect();
+    plan.deletes = left
+        .map(|remote| Delete {
+            key: remote.key.clone(),
+            etag: ETag(remote.etag.clone()),
+        })
+        .collect();
     plan
 }
 
@@ -76,43 +96,111 @@ mod tests {
 
     fn remote(key: &str, ino: u64, versions: (u64, u64)) -> Remote {
         let (content_version, meta_version) = versions;
-        Remote { key: key.into(), ino, etag: format!("e-{key}"), content_version, meta_version, noted: 0 }
+        Remote {
+            key: key.into(),
+            ino,
+            etag: format!("e-{key}"),
+            content_version,
+            meta_version,
+            noted: 0,
+        }
     }
 
     fn decide(wanted: &[&str], versions: (u64, u64), held: &[Remote], others: &[&str]) -> Plan {
         let wanted: Vec<String> = wanted.iter().map(|key| (*key).to_owned()).collect();
-        let at_wanted: Vec<Remote> = held.iter().filter(|remote| wanted.contains(&remote.key)).cloned().collect();
+        let at_wanted: Vec<Remote> = held
+            .iter()
+            .filter(|remote| wanted.contains(&remote.key))
+            .cloned()
+            .collect();
         let mine: Vec<Remote> = held.iter().filter(|remote| remote.ino == 7).cloned().collect();
         let others = others.iter().map(|key| (*key).to_owned()).collect();
-        let situation =
-            Situation { wanted: &wanted, versions, at_wanted: &at_wanted, mine: &mine, wanted_by_others: &others, copy: true };
+        let situation = Situation {
+            wanted: &wanted,
+            versions,
+            at_wanted: &at_wanted,
+            mine: &mine,
+            wanted_by_others: &others,
+            copy: true,
+        };
         plan(7, &situation)
     }
 
     fn put(key: &str, condition: Condition) -> Write {
-        Write::Put { key: key.into(), condition }
+        Write::Put {
+            key: key.into(),
+            condition,
+        }
     }
 
     #[test]
     fn each_situation_has_one_answer() {
         let matches = |key: &str| Condition::Matches(ETag(format!("e-{key}")));
-        assert_eq!(decide(&["a"], (1, 1), &[], &[]).writes, [put("a", Condition::Absent)], "new");
-        assert_eq!(decide(&["a"], (1, 1), &[remote("a", 7, (1, 1))], &[]), Plan::default(), "stored");
-        assert_eq!(decide(&["a"], (2, 2), &[remote("a", 7, (1, 1))], &[]).writes, [put("a", matches("a"))], "edited");
-        assert_eq!(decide(&["a"], (1, 2), &[remote("a", 7, (1, 1))], &[]).writes, [put("a", matches("a"))], "chmod");
-        assert_eq!(decide(&["a"], (1, 1), &[remote("a", 8, (1, 1))], &[]).writes, [put("a", matches("a"))], "replaced");
+        assert_eq!(
+            decide(&["a"], (1, 1), &[], &[]).writes,
+            [put("a", Condition::Absent)],
+            "new"
+        );
+        assert_eq!(
+            decide(&["a"], (1, 1), &[remote("a", 7, (1, 1))], &[]),
+            Plan::default(),
+            "stored"
+        );
+        assert_eq!(
+            decide(&["a"], (2, 2), &[remote("a", 7, (1, 1))], &[]).writes,
+            [put("a", matches("a"))],
+            "edited"
+        );
+        assert_eq!(
+            decide(&["a"], (1, 2), &[remote("a", 7, (1, 1))], &[]).writes,
+            [put("a", matches("a"))],
+            "chmod"
+        );
+        assert_eq!(
+            decide(&["a"], (1, 1), &[remote("a", 8, (1, 1))], &[]).writes,
+            [put("a", matches("a"))],
+            "replaced"
+        );
         let renamed = decide(&["b"], (1, 1), &[remote("a", 7, (1, 1))], &[]);
-        assert_eq!(renamed.writes, [Write::Copy { from: "a".into(), etag: ETag("e-a".into()), key: "b".into() }]);
-        assert_eq!(renamed.deletes, [Delete { key: "a".into(), etag: ETag("e-a".into()) }]);
+        assert_eq!(
+            renamed.writes,
+            [Write::Copy {
+                from: "a".into(),
+                etag: ETag("e-a".into()),
+                key: "b".into()
+            }]
+        );
+        assert_eq!(
+            renamed.deletes,
+            [Delete {
+                key: "a".into(),
+                etag: ETag("e-a".into())
+            }]
+        );
         let edited = decide(&["b"], (2, 2), &[remote("a", 7, (1, 1))], &[]);
         assert_eq!(edited.writes, [put("b", Condition::Absent)], "renamed and edited");
         assert_eq!(edited.deletes.len(), 1);
         let unlinked = decide(&[], (1, 1), &[remote("a", 7, (1, 1))], &[]);
         assert_eq!((unlinked.writes.len(), unlinked.deletes.len()), (0, 1));
-        assert_eq!(decide(&[], (1, 1), &[remote("a", 7, (1, 1))], &["a"]), Plan::default(), "another file has the name now");
-        let unsure = Remote { etag: String::new(), ..remote("a", 7, (0, 0)) };
-        assert_eq!(decide(&["a"], (1, 1), &[unsure.clone()], &[]).writes, [put("a", Condition::Absent)], "unknown outcome");
-        assert_eq!(decide(&[], (1, 1), &[unsure], &[]).deletes.len(), 1, "what may be there is looked for and deleted");
+        assert_eq!(
+            decide(&[], (1, 1), &[remote("a", 7, (1, 1))], &["a"]),
+            Plan::default(),
+            "another file has the name now"
+        );
+        let unsure = Remote {
+            etag: String::new(),
+            ..remote("a", 7, (0, 0))
+        };
+        assert_eq!(
+            decide(&["a"], (1, 1), std::slice::from_ref(&unsure), &[]).writes,
+            [put("a", Condition::Absent)],
+            "unknown outcome"
+        );
+        assert_eq!(
+            decide(&[], (1, 1), &[unsure], &[]).deletes.len(),
+            1,
+            "what may be there is looked for and deleted"
+        );
         let linked = decide(&["a", "b"], (1, 1), &[remote("a", 7, (1, 1))], &[]);
         assert_eq!((linked.writes.len(), linked.deletes.len()), (1, 0));
     }

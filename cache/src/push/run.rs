@@ -1,8 +1,8 @@
 //! One round for one inode: look, plan, act, note.
 
+use super::contradiction;
 use super::keys::resolve_key;
 use super::plan::{Delete, Plan, Situation, Write, plan};
-use super::contradiction;
 use crate::error::{Error, Result};
 use crate::replica::Replica;
 use crate::state::{Inode, Mutation, Place, Remote};
@@ -93,7 +93,9 @@ impl Replica {
                     wanted_by_others.insert(remote.key.clone());
                 }
             }
-            let versions = inode.as_ref().map_or((0, 0), |inode| (inode.content_version, inode.meta_version));
+            let versions = inode
+                .as_ref()
+                .map_or((0, 0), |inode| (inode.content_version, inode.meta_version));
             let situation = Situation {
                 wanted: &wanted,
                 versions,
@@ -103,8 +105,20 @@ impl Replica {
                 copy: self.capabilities.copy,
             };
             let plan = plan(ino, &situation);
-            let xattrs = if inode.is_some() { tables.xattrs(ino)? } else { Vec::new() };
-            Ok((Snapshot { ino, inode, wanted, xattrs }, plan))
+            let xattrs = if inode.is_some() {
+                tables.xattrs(ino)?
+            } else {
+                Vec::new()
+            };
+            Ok((
+                Snapshot {
+                    ino,
+                    inode,
+                    wanted,
+                    xattrs,
+                },
+                plan,
+            ))
         })
     }
 
@@ -134,10 +148,13 @@ impl Replica {
     /// The object that is about to be overwritten may be the only place of another file's content.
     async fn preserve_other(self: &Arc<Self>, ino: Ino, key: &str) -> Result<()> {
         let endangered = self.view(|tables| {
-            let Some(remote) = tables.remote(key)?.filter(|remote| remote.ino != ino) else { return Ok(None) };
-            let elsewhere = tables.remotes_of(remote.ino)?.iter().any(|other| {
-                other.key != remote.key && other.content_version == remote.content_version
-            });
+            let Some(remote) = tables.remote(key)?.filter(|remote| remote.ino != ino) else {
+                return Ok(None);
+            };
+            let elsewhere = tables
+                .remotes_of(remote.ino)?
+                .iter()
+                .any(|other| other.key != remote.key && other.content_version == remote.content_version);
             let alive = tables.inode(remote.ino)?.is_some_and(|inode| inode.size > 0);
             Ok((alive && !elsewhere).then_some(remote.ino))
         })?;
@@ -255,7 +272,10 @@ impl Replica {
         let head = self.store.head(key).await;
         self.note_health(&head);
         if let Some(info) = head? {
-            self.adopt_line(&Listed { key: key.as_str().to_owned(), object: Some(info) })?;
+            self.adopt_line(&Listed {
+                key: key.as_str().to_owned(),
+                object: Some(info),
+            })?;
         }
         Ok(())
     }
@@ -274,7 +294,11 @@ impl Replica {
             let versions = |inode: &Inode| (inode.content_version, inode.meta_version);
             let same = now.as_ref().map(versions) == snapshot.inode.as_ref().map(versions) && wanted == snapshot.wanted;
             let nameless = wanted.is_empty() && now.is_none_or(|inode| inode.nlink == 0);
-            let left_over = op.tables.remotes_of(ino)?.iter().any(|remote| !wanted.contains(&remote.key));
+            let left_over = op
+                .tables
+                .remotes_of(ino)?
+                .iter()
+                .any(|remote| !wanted.contains(&remote.key));
             if (same || nameless) && !left_over {
                 op.push(Mutation::ClearDirty(ino));
             }

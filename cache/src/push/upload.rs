@@ -4,7 +4,9 @@ use super::run::in_blob;
 use crate::error::Result;
 use crate::replica::Replica;
 use crate::state::{Inode, Place};
-use crate::store::{Condition, ObjectKey, StoreError, StoreErrorKind, StoreResult, UploadSource, Written, USER_METADATA_MAX_BYTES};
+use crate::store::{
+    Condition, ObjectKey, StoreError, StoreErrorKind, StoreResult, USER_METADATA_MAX_BYTES, UploadSource, Written,
+};
 use crate::types::{FileKind, Ino};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,7 +35,12 @@ impl Replica {
         }
         let user = metadata.encode();
         if inode.kind == FileKind::File && inode.size > PUT_WHOLE_BYTES_MAX {
-            let source = BlobSource { replica: Arc::clone(self), ino: inode.ino, version: inode.content_version, size: inode.size };
+            let source = BlobSource {
+                replica: Arc::clone(self),
+                ino: inode.ino,
+                version: inode.content_version,
+                size: inode.size,
+            };
             let written = self.store.put_large(key, &source, &user, condition).await;
             self.note_health(&written);
             return Ok(written?);
@@ -53,7 +60,9 @@ impl Replica {
     fn whole(&self, inode: &Inode) -> Result<Option<Bytes>> {
         let _shared = self.stripe(inode.ino).read();
         let now = self.view(|tables| {
-            let Some(now) = tables.inode(inode.ino)? else { return Ok(None) };
+            let Some(now) = tables.inode(inode.ino)? else {
+                return Ok(None);
+            };
             if now.content_version != inode.content_version {
                 return Ok(None);
             }
@@ -93,7 +102,12 @@ impl UploadSource for BlobSource {
             if now.is_none_or(|now| now.content_version != self.version) {
                 return Ok(None);
             }
-            Ok(Some(self.replica.blobs.read(self.ino, range.start, (range.end - range.start) as usize)?.into()))
+            Ok(Some(
+                self.replica
+                    .blobs
+                    .read(self.ino, range.start, (range.end - range.start) as usize)?
+                    .into(),
+            ))
         };
         read().map_err(|error| StoreError {
             kind: StoreErrorKind::Garbled,

@@ -18,17 +18,26 @@ impl Replica {
     /// Reserves or zeroes a range.
     pub fn allocate(&self, ino: Ino, mode: AllocateMode, offset: u64, length: u64) -> Result<()> {
         self.writable()?;
-        let end = offset.checked_add(length).filter(|end| *end <= FILE_SIZE_MAX_BYTES).ok_or(Error::Posix(libc::EFBIG))?;
+        let end = offset
+            .checked_add(length)
+            .filter(|end| *end <= FILE_SIZE_MAX_BYTES)
+            .ok_or(Error::Posix(libc::EFBIG))?;
         let inode = self.view(|tables| regular(known_inode(tables, ino)?))?;
         let grows = end > inode.size;
         match mode {
             AllocateMode::KeepSize => self.check_space(length),
             AllocateMode::Extend if !grows => Ok(()),
-            AllocateMode::Extend => self.check_space(end - inode.size).and_then(|()| self.resize(ino, end, false)),
+            AllocateMode::Extend => self
+                .check_space(end - inode.size)
+                .and_then(|()| self.resize(ino, end, false)),
             AllocateMode::PunchHole => self.zero(ino, offset, end.min(inode.size)),
             AllocateMode::ZeroRange { keep_size } => {
                 self.zero(ino, offset, end.min(inode.size))?;
-                if grows && !keep_size { self.resize(ino, end, false) } else { Ok(()) }
+                if grows && !keep_size {
+                    self.resize(ino, end, false)
+                } else {
+                    Ok(())
+                }
             }
         }
     }
@@ -60,7 +69,11 @@ impl Replica {
         let _shared = self.stripe(ino).read();
         let (inode, present) = self.view(|tables| {
             let inode = regular(known_inode(tables, ino)?)?;
-            let present = if inode.place == Place::Blob { tables.present(ino)? } else { Vec::new() };
+            let present = if inode.place == Place::Blob {
+                tables.present(ino)?
+            } else {
+                Vec::new()
+            };
             Ok((inode, present))
         })?;
         if offset >= inode.size {

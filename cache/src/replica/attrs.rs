@@ -62,7 +62,11 @@ impl Replica {
     /// A symlink's target.
     pub fn read_link(&self, ino: Ino) -> Result<Vec<u8>> {
         let inode = self.view(|tables| known_inode(tables, ino))?;
-        if inode.kind == FileKind::Symlink { Ok(inode.text) } else { Err(Error::Posix(libc::EINVAL)) }
+        if inode.kind == FileKind::Symlink {
+            Ok(inode.text)
+        } else {
+            Err(Error::Posix(libc::EINVAL))
+        }
     }
 
     /// The value of an extended attribute; ENODATA if there is none.
@@ -99,7 +103,11 @@ impl Replica {
             if size > USER_METADATA_MAX_BYTES {
                 return Err(Error::Posix(libc::ENOSPC));
             }
-            op.push(Mutation::PutXattr { ino, name: name.to_vec(), value: value.to_vec() });
+            op.push(Mutation::PutXattr {
+                ino,
+                name: name.to_vec(),
+                value: value.to_vec(),
+            });
             meta_changed(op, inode);
             Ok(())
         })
@@ -113,7 +121,10 @@ impl Replica {
             if !op.tables.xattrs(ino)?.iter().any(|xattr| xattr.0 == name) {
                 return Err(Error::Posix(libc::ENODATA));
             }
-            op.push(Mutation::DropXattr { ino, name: name.to_vec() });
+            op.push(Mutation::DropXattr {
+                ino,
+                name: name.to_vec(),
+            });
             meta_changed(op, inode);
             Ok(())
         })
@@ -123,7 +134,11 @@ impl Replica {
     pub fn space(&self) -> Result<SpaceUsage> {
         self.state.commit()?;
         let (inodes, used_bytes) = self.view(|tables| Ok((tables.count("inode")?, tables.total_bytes()?)))?;
-        Ok(SpaceUsage { used_bytes, free_bytes: self.free_bytes()?, inodes })
+        Ok(SpaceUsage {
+            used_bytes,
+            free_bytes: self.free_bytes()?,
+            inodes,
+        })
     }
 
     /// Looks whether the cache disk is about to be full; small writes only ask for the outcome.

@@ -49,7 +49,9 @@ impl Replica {
     /// Writes all of `data` at `offset`. `clear_setid` as in [`AttrChange`].
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], clear_setid: bool) -> Result<()> {
         self.writable()?;
-        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_SIZE_MAX_BYTES);
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|end| *end <= FILE_SIZE_MAX_BYTES);
         let end = end.ok_or(Error::Posix(libc::EFBIG))?;
         if data.is_empty() {
             return Ok(());
@@ -87,7 +89,11 @@ impl Replica {
             if inode.place == Place::Nowhere && inode.size > 0 && !covered {
                 return Err(Error::Need(missing(&inode, 0, inode.size)));
             }
-            op.push(Mutation::WriteContent { ino, offset, bytes: Cow::Owned(data.to_vec()) });
+            op.push(Mutation::WriteContent {
+                ino,
+                offset,
+                bytes: Cow::Owned(data.to_vec()),
+            });
             inode.place = Place::Inline;
             inode.size = inode.size.max(end);
             content_changed(op, &mut inode, clear_setid);
@@ -108,7 +114,9 @@ impl Replica {
         }
         let mut present = self.view(|tables| tables.present(ino))?;
         if inode.place == Place::Inline {
-            let bytes = self.view(|tables| tables.content(ino, <[u8]>::to_vec))?.ok_or_else(|| torn(ino))?;
+            let bytes = self
+                .view(|tables| tables.content(ino, <[u8]>::to_vec))?
+                .ok_or_else(|| torn(ino))?;
             self.blobs.set_size(ino, 0)?;
             self.blobs.write(ino, 0, &bytes)?;
             present = vec![(0, bytes.len() as u64)];
@@ -128,7 +136,11 @@ impl Replica {
 
     /// ENOSPC before any loss: what is acknowledged must fit.
     pub(super) fn check_space(&self, bytes: u64) -> Result<()> {
-        if self.free_bytes()? < bytes { Err(Error::Posix(libc::ENOSPC)) } else { Ok(()) }
+        if self.free_bytes()? < bytes {
+            Err(Error::Posix(libc::ENOSPC))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -147,7 +159,10 @@ pub(super) fn content_changed(op: &mut Op<'_>, inode: &mut Inode, drop_setid: bo
 
 /// Whether the bucket holds this very content.
 pub(crate) fn is_stored(tables: &mut Tables, inode: &Inode) -> Result<bool> {
-    Ok(tables.remotes_of(inode.ino)?.iter().any(|remote| remote.content_version == inode.content_version))
+    Ok(tables
+        .remotes_of(inode.ino)?
+        .iter()
+        .any(|remote| remote.content_version == inode.content_version))
 }
 
 /// Reads and writes need a regular file.
@@ -162,9 +177,17 @@ pub(super) fn regular(inode: Inode) -> Result<Inode> {
 /// Small contents are fetched whole, large ones from the first missing byte on.
 pub(super) fn missing(inode: &Inode, offset: u64, end: u64) -> Need {
     if inode.size <= INLINE_BYTES_MAX && inode.place != Place::Blob {
-        return Need::Content { ino: inode.ino, offset: 0, length_bytes: inode.size };
+        return Need::Content {
+            ino: inode.ino,
+            offset: 0,
+            length_bytes: inode.size,
+        };
     }
-    Need::Content { ino: inode.ino, offset, length_bytes: end - offset }
+    Need::Content {
+        ino: inode.ino,
+        offset,
+        length_bytes: end - offset,
+    }
 }
 
 pub(super) fn torn(ino: Ino) -> Error {

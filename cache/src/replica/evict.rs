@@ -1,7 +1,7 @@
 //! Keeping the cache under its limit: least recently used first, and only what the bucket surely has.
 
-use super::content::is_stored;
 use super::Replica;
+use super::content::is_stored;
 use crate::error::Result;
 use crate::state::{Mutation, Place};
 use crate::types::Ino;
@@ -19,7 +19,9 @@ impl Replica {
                 if tables.local_bytes <= self.options.cache_size_bytes {
                     return;
                 }
-                let Some(ino) = tables.local.peek_lru().map(|(ino, _)| *ino) else { return };
+                let Some(ino) = tables.local.peek_lru().map(|(ino, _)| *ino) else {
+                    return;
+                };
                 tables.local.promote(&ino);
                 ino
             };
@@ -34,9 +36,13 @@ impl Replica {
     }
 
     fn evict_one(&self, ino: Ino) -> Result<()> {
-        let Some(_exclusive) = self.stripe(ino).try_write() else { return Ok(()) };
+        let Some(_exclusive) = self.stripe(ino).try_write() else {
+            return Ok(());
+        };
         let blob = self.change(|op| {
-            let Some(mut inode) = op.tables.inode(ino)? else { return Ok(false) };
+            let Some(mut inode) = op.tables.inode(ino)? else {
+                return Ok(false);
+            };
             if !is_stored(op.tables, &inode)? || op.tables.dirty.contains_key(&ino) {
                 return Ok(false);
             }

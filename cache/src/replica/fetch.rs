@@ -23,7 +23,11 @@ impl Replica {
             match need {
                 Need::Listing(dir) => replica.list_directory(dir).await,
                 Need::Metadata(ino) => replica.fetch_metadata(ino).await,
-                Need::Content { ino, offset, length_bytes } => replica.fetch_content(ino, offset, length_bytes).await,
+                Need::Content {
+                    ino,
+                    offset,
+                    length_bytes,
+                } => replica.fetch_content(ino, offset, length_bytes).await,
             }
         };
         match tokio::time::timeout(self.options.remote_deadline, work).await {
@@ -36,7 +40,9 @@ impl Replica {
     pub(crate) async fn fetch_whole(self: &Arc<Self>, ino: Ino) -> Result<()> {
         loop {
             let gap = self.view(|tables| {
-                let Some(inode) = tables.inode(ino)? else { return Ok(None) };
+                let Some(inode) = tables.inode(ino)? else {
+                    return Ok(None);
+                };
                 let present = match inode.place {
                     Place::Inline => vec![(0, inode.size)],
                     Place::Blob => tables.present(ino)?,
@@ -55,7 +61,10 @@ impl Replica {
         let _flight = self.flights.board(Flight::Content(ino)).await;
         let (inode, source) = self.view(|tables| {
             let inode = tables.live_inode(ino)?;
-            let source = tables.remotes_of(ino)?.into_iter().find(|remote| remote.content_version == inode.base_version);
+            let source = tables
+                .remotes_of(ino)?
+                .into_iter()
+                .find(|remote| remote.content_version == inode.base_version);
             Ok((inode, source))
         })?;
         if inode.size == 0 || inode.place == Place::Inline {
@@ -80,11 +89,16 @@ impl Replica {
             return self.look_again(source).await;
         };
         self.change(|op| {
-            let Some(mut now) = op.tables.inode(inode.ino)? else { return Ok(()) };
+            let Some(mut now) = op.tables.inode(inode.ino)? else {
+                return Ok(());
+            };
             if now.place != Place::Nowhere || now.base_version != inode.base_version || now.size != inode.size {
                 return Ok(());
             }
-            op.push(Mutation::PutContent { ino: now.ino, bytes: Cow::Owned(object.bytes.to_vec()) });
+            op.push(Mutation::PutContent {
+                ino: now.ino,
+                bytes: Cow::Owned(object.bytes.to_vec()),
+            });
             now.place = Place::Inline;
             op.put(&now);
             Ok(())
@@ -96,12 +110,20 @@ impl Replica {
     async fn fetch_range(&self, inode: &Inode, source: &Remote, offset: u64, length: u64) -> Result<()> {
         let key = key_of(source)?;
         let start = offset / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
-        let window = self.flights.window(inode.ino, offset).max(length.min(8 * ALIGNMENT_BYTES));
+        let window = self
+            .flights
+            .window(inode.ino, offset)
+            .max(length.min(8 * ALIGNMENT_BYTES));
         let end = (start + window).next_multiple_of(ALIGNMENT_BYTES).min(inode.size);
         let present = self.view(|tables| tables.present(inode.ino))?;
         // Only the gap: what lies behind it may be local and longer than the object.
-        let Some((start, end)) = ranges::first_gap(&present, start, end) else { return Ok(()) };
-        let got = self.store.get(&key, Some(start..end), Some(&ETag(source.etag.clone()))).await;
+        let Some((start, end)) = ranges::first_gap(&present, start, end) else {
+            return Ok(());
+        };
+        let got = self
+            .store
+            .get(&key, Some(start..end), Some(&ETag(source.etag.clone())))
+            .await;
         self.note_health(&got);
         let Some(object) = got?.filter(|object| object.bytes.len() as u64 == end - start) else {
             return self.look_again(source).await;
@@ -109,14 +131,23 @@ impl Replica {
         self.check_space(end - start)?;
         let _exclusive = self.stripe(inode.ino).write();
         let (mut present, now) = self.view(|tables| Ok((tables.present(inode.ino)?, tables.inode(inode.ino)?)))?;
-        let Some(now) = now.filter(|now| now.base_version == inode.base_version) else { return Ok(()) };
+        let Some(now) = now.filter(|now| now.base_version == inode.base_version) else {
+            return Ok(());
+        };
         for (from, to) in ranges::gaps(&present, start, end.min(now.size)) {
-            self.blobs.write(now.ino, from, &object.bytes[(from - start) as usize..(to - start) as usize])?;
+            self.blobs.write(
+                now.ino,
+                from,
+                &object.bytes[(from - start) as usize..(to - start) as usize],
+            )?;
             ranges::add(&mut present, from, to);
         }
         self.change(|op| {
             let mut now = op.tables.live_inode(now.ino)?;
-            op.push(Mutation::PutPresent { ino: now.ino, ranges: present });
+            op.push(Mutation::PutPresent {
+                ino: now.ino,
+                ranges: present,
+            });
             if now.place != Place::Blob {
                 now.place = Place::Blob;
                 op.put(&now);
@@ -152,8 +183,13 @@ impl Replica {
     /// Somebody else wrote the object. A clean copy follows; one with changes of its own stays, and its upload will find out.
     pub(crate) fn object_changed(&self, known: &Remote, info: &ObjectInfo) -> Result<()> {
         let followed = self.change(|op| {
-            let Some(mut inode) = op.tables.inode(known.ino)? else { return Ok(false) };
-            let current = op.tables.remote(&known.key)?.is_some_and(|remote| remote.etag == known.etag);
+            let Some(mut inode) = op.tables.inode(known.ino)? else {
+                return Ok(false);
+            };
+            let current = op
+                .tables
+                .remote(&known.key)?
+                .is_some_and(|remote| remote.etag == known.etag);
             if !current || !is_stored(op.tables, &inode)? || op.tables.dirty.contains_key(&inode.ino) {
                 return Ok(false);
             }
@@ -169,7 +205,12 @@ impl Replica {
             inode.known = !self.bears_metadata();
             let etag = info.etag.0.clone();
             let (content_version, meta_version) = (inode.content_version, inode.meta_version);
-            op.push(Mutation::PutRemote(Remote { etag, content_version, meta_version, ..known.clone() }));
+            op.push(Mutation::PutRemote(Remote {
+                etag,
+                content_version,
+                meta_version,
+                ..known.clone()
+            }));
             op.put(&inode);
             op.log(LoggedChange::Content(inode.ino));
             Ok(true)
@@ -188,12 +229,17 @@ impl Replica {
     pub(crate) fn object_vanished(&self, known: &Remote) -> Result<()> {
         self.note_deletion(&known.key);
         let names = self.change(|op| {
-            let still = op.tables.remote(&known.key)?.is_some_and(|remote| remote.etag == known.etag);
+            let still = op
+                .tables
+                .remote(&known.key)?
+                .is_some_and(|remote| remote.etag == known.etag);
             if !still {
                 return Ok(Vec::new());
             }
             op.push(Mutation::DropRemote(known.key.clone()));
-            let Some(mut inode) = op.tables.inode(known.ino)? else { return Ok(Vec::new()) };
+            let Some(mut inode) = op.tables.inode(known.ino)? else {
+                return Ok(Vec::new());
+            };
             if op.tables.dirty.contains_key(&inode.ino) {
                 return Ok(Vec::new());
             }
@@ -202,7 +248,10 @@ impl Replica {
                 if op.tables.key_of(&name)?.is_ok_and(|key| key.as_str() == known.key) {
                     let path = op.tables.path_of(name.parent, &name.name)?;
                     op.log(LoggedChange::Gone(path));
-                    op.push(Mutation::DropDentry { parent: name.parent, name: name.name.clone() });
+                    op.push(Mutation::DropDentry {
+                        parent: name.parent,
+                        name: name.name.clone(),
+                    });
                     inode.nlink = inode.nlink.saturating_sub(1);
                     gone.push(name);
                 }
@@ -215,7 +264,9 @@ impl Replica {
             Ok(gone)
         })?;
         if let Some(observer) = self.observer() {
-            names.iter().for_each(|name| observer.entry_changed(name.parent, &name.name));
+            names
+                .iter()
+                .for_each(|name| observer.entry_changed(name.parent, &name.name));
         }
         Ok(())
     }

@@ -31,7 +31,10 @@ pub(super) struct Flights {
 impl Default for Flights {
     fn default() -> Flights {
         let paces = LruCache::new(NonZeroUsize::new(PACES_MAX).unwrap_or(NonZeroUsize::MIN));
-        Flights { under_way: Mutex::default(), paces: Mutex::new(paces) }
+        Flights {
+            under_way: Mutex::default(),
+            paces: Mutex::new(paces),
+        }
     }
 }
 

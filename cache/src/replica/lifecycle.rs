@@ -14,8 +14,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 impl Replica {
@@ -69,7 +69,9 @@ impl Replica {
     /// Starts write-back, the first listing and eviction in the background.
     pub fn start(self: &Arc<Self>) {
         let replica = Arc::clone(self);
-        let spawned = std::thread::Builder::new().name("notefs-sync".into()).spawn(move || replica.run_syncer());
+        let spawned = std::thread::Builder::new()
+            .name("notefs-sync".into())
+            .spawn(move || replica.run_syncer());
         if let Err(error) = spawned {
             tracing::error!(%error, "Could not start the thread that flushes the disk; fsync will fail");
         }
@@ -106,7 +108,8 @@ impl Replica {
             if hints || self.now_ms() >= until || self.options.read_only {
                 return owed;
             }
-            tokio::time::sleep(Duration::from_millis(DRAIN_POLL_MS)).await;
+            let pause_ms = DRAIN_POLL_MS + (owed.count / 100).min(10 * DRAIN_POLL_MS);
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
     }
 
@@ -122,7 +125,10 @@ impl Replica {
     /// Writes a setting of this replica.
     pub(crate) fn remember(&self, name: &str, value: &str) -> Result<()> {
         self.change(|op| {
-            op.push(Mutation::PutMeta { name: name.to_owned(), value: value.to_owned() });
+            op.push(Mutation::PutMeta {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            });
             Ok(())
         })
     }
@@ -135,7 +141,9 @@ impl Replica {
             self.distrust_blobs()?;
         }
         self.pusher.owed.store(true, Ordering::Release);
-        self.pusher.hints_owed.store(clean.as_deref() == Some("0"), Ordering::Release);
+        self.pusher
+            .hints_owed
+            .store(clean.as_deref() == Some("0"), Ordering::Release);
         self.remember("boot", boot.trim())?;
         self.remember("clean", "0")?;
         self.sweep()
@@ -155,7 +163,9 @@ impl Replica {
     fn distrust_blobs(&self) -> Result<()> {
         for ino in self.blobs.inodes() {
             let dropped = self.change(|op| {
-                let Some(mut inode) = op.tables.inode(ino)?.filter(|inode| inode.place == Place::Blob) else { return Ok(false) };
+                let Some(mut inode) = op.tables.inode(ino)?.filter(|inode| inode.place == Place::Blob) else {
+                    return Ok(false);
+                };
                 if op.tables.dirty.contains_key(&ino) || !super::content::is_stored(op.tables, &inode)? {
                     return Ok(false);
                 }
@@ -188,7 +198,7 @@ impl Replica {
     }
 }
 
-/// How often `drain` looks.
+/// How often `drain` looks; less often while very much is owed.
 const DRAIN_POLL_MS: u64 = 25;
 
 fn make_private(dir: &Path) -> Result<()> {
@@ -204,8 +214,19 @@ fn make_private(dir: &Path) -> Result<()> {
 
 fn take_lock(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
-    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.map_err(|source| Error::Local { action: "open its lock", path, source, advice: "Check the folder's owner" })?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let file = file.map_err(|source| Error::Local {
+        action: "open its lock",
+        path,
+        source,
+        advice: "Check the folder's owner",
+    })?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(_) => Err(Error::Unusable(format!(
@@ -231,7 +252,10 @@ fn identify(state: &State, options: &Options, store: &str) -> Result<String> {
         return Ok(writer);
     }
     let writer = random_name();
-    let put = |name: &str, value: &str| Mutation::PutMeta { name: name.to_owned(), value: value.to_owned() };
+    let put = |name: &str, value: &str| Mutation::PutMeta {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
     tables.write(&[put("store", store), put("writer", &writer)])?;
     Ok(writer)
 }
@@ -241,7 +265,11 @@ fn random_name() -> String {
     let mut bytes = [0; 8];
     let read = File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
     if read.is_err() {
-        bytes = std::process::id().to_le_bytes().repeat(2).try_into().unwrap_or_default();
+        bytes = std::process::id()
+            .to_le_bytes()
+            .repeat(2)
+            .try_into()
+            .unwrap_or_default();
     }
     format!("{:016x}", u64::from_le_bytes(bytes))
 }

@@ -6,7 +6,7 @@
 use super::Replica;
 use super::flights::Flight;
 use crate::error::{Error, Result};
-use crate::store::{Lister, Listed, ObjectKey, StoreError};
+use crate::store::{Listed, Lister, ObjectKey, StoreError};
 use crate::types::*;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -77,7 +77,11 @@ impl Replica {
     pub(crate) async fn refresh(self: &Arc<Self>) -> Result<()> {
         let _flight = self.flights.board(Flight::Listing(ROOT_INO)).await;
         let known = self.view(|tables| Ok(tables.live_inode(ROOT_INO)?.known))?;
-        if known { self.learn_names(ROOT_INO).await } else { Ok(()) }
+        if known {
+            self.learn_names(ROOT_INO).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn learn_names(self: &Arc<Self>, dir: Ino) -> Result<()> {
@@ -111,15 +115,27 @@ impl Replica {
     /// Reads the hints, and finds out whether there can be metadata beyond them.
     async fn look_at_bucket(&self, page: &[Listed]) -> Result<()> {
         let ours = page.iter().any(|listed| listed.key.starts_with(super::RESERVED_NAME));
-        let hints = if ours { self.read_hints().await? } else { Default::default() };
+        let hints = if ours {
+            self.read_hints().await?
+        } else {
+            Default::default()
+        };
         *self.hints.lock() = hints;
         let mut bears = ours || self.bears_metadata();
-        let samples = page.iter().filter(|listed| listed.object.is_some()).filter_map(|listed| ObjectKey::parse(&listed.key).ok());
+        let samples = page
+            .iter()
+            .filter(|listed| listed.object.is_some())
+            .filter_map(|listed| ObjectKey::parse(&listed.key).ok());
         for key in samples.take(SAMPLES) {
             if bears || !self.capabilities.user_metadata {
                 break;
             }
-            bears = self.store.head(&key).await?.and_then(|info| info.user).is_some_and(|user| !user.is_empty());
+            bears = self
+                .store
+                .head(&key)
+                .await?
+                .and_then(|info| info.user)
+                .is_some_and(|user| !user.is_empty());
         }
         self.bears_metadata.store(bears, Ordering::Release);
         self.remember("bears_metadata", if bears { "1" } else { "0" })
@@ -145,7 +161,10 @@ impl Replica {
             let rows = self.view(|tables| tables.remotes_under(prefix, &after, 500))?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.key.clone();
-            for row in rows.iter().filter(|row| row.noted <= began && !seen.contains(row.key.as_str())) {
+            for row in rows
+                .iter()
+                .filter(|row| row.noted <= began && !seen.contains(row.key.as_str()))
+            {
                 if !row.key.ends_with('/') && !row.etag.is_empty() {
                     self.object_vanished(row)?;
                 }

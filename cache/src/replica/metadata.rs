@@ -25,7 +25,11 @@ impl Replica {
             gid: inode.gid,
             mtime: inode.mtime,
             rdev: inode.rdev,
-            target: if inode.kind == FileKind::Symlink { inode.text.clone() } else { Vec::new() },
+            target: if inode.kind == FileKind::Symlink {
+                inode.text.clone()
+            } else {
+                Vec::new()
+            },
             xattrs,
             link_id: (inode.link_id != 0).then(|| format!("{:016x}", inode.link_id)),
             write_id: self.write_id(inode),
@@ -34,7 +38,10 @@ impl Replica {
 
     /// Unique to one version of one inode of one replica: a retried write is known by it.
     pub(crate) fn write_id(&self, inode: &Inode) -> String {
-        format!("{}.{:x}.{:x}.{:x}", self.writer_id, inode.ino, inode.content_version, inode.meta_version)
+        format!(
+            "{}.{:x}.{:x}.{:x}",
+            self.writer_id, inode.ino, inode.content_version, inode.meta_version
+        )
     }
 
     /// Reads the metadata of an inode's object, and of its neighbours that need it, too.
@@ -51,7 +58,9 @@ impl Replica {
                 None => Vec::new(),
             };
             for name in names {
-                let unknown = tables.inode(name.ino)?.is_some_and(|inode| !inode.known && !inode.is_dir());
+                let unknown = tables
+                    .inode(name.ino)?
+                    .is_some_and(|inode| !inode.known && !inode.is_dir());
                 if let (true, Some(remote)) = (unknown, tables.remotes_of(name.ino)?.into_iter().next()) {
                     wanted.push(remote);
                 }
@@ -79,7 +88,9 @@ impl Replica {
     }
 
     async fn fetch_one_metadata(&self, remote: Remote) -> Result<()> {
-        let Ok(key) = ObjectKey::parse(&remote.key) else { return Ok(()) };
+        let Ok(key) = ObjectKey::parse(&remote.key) else {
+            return Ok(());
+        };
         let head = self.store.head(&key).await;
         self.note_health(&head);
         let Some(mut info) = head? else {
@@ -94,7 +105,12 @@ impl Replica {
     }
 
     /// A symlink whose target was too long for the metadata has it as its content.
-    pub(super) async fn complete(&self, key: &ObjectKey, etag: &ETag, mut meta: PartialMetadata) -> Result<PartialMetadata> {
+    pub(super) async fn complete(
+        &self,
+        key: &ObjectKey,
+        etag: &ETag,
+        mut meta: PartialMetadata,
+    ) -> Result<PartialMetadata> {
         if meta.kind == Some(FileKind::Symlink) && meta.target.is_none() {
             let object = self.store.get(key, None, Some(etag)).await;
             self.note_health(&object);
@@ -117,11 +133,17 @@ impl DecodeLossy for UserMetadata {
 
 /// Gives an inode the metadata of its object; the first name of a hard-linked file learnt keeps its inode, others join it.
 pub(super) fn learn(op: &mut Op<'_>, ino: Ino, meta: &PartialMetadata) -> Result<()> {
-    let Some(mut inode) = op.tables.inode(ino)? else { return Ok(()) };
+    let Some(mut inode) = op.tables.inode(ino)? else {
+        return Ok(());
+    };
     if inode.known {
         return Ok(());
     }
-    let link_id = meta.link_id.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()).unwrap_or(0);
+    let link_id = meta
+        .link_id
+        .as_deref()
+        .and_then(|id| u64::from_str_radix(id, 16).ok())
+        .unwrap_or(0);
     if link_id != 0 {
         match op.tables.linked_inode(link_id)? {
             Some(first) if first != ino => {
@@ -135,7 +157,11 @@ pub(super) fn learn(op: &mut Op<'_>, ino: Ino, meta: &PartialMetadata) -> Result
     }
     fill(&mut inode, meta);
     for (name, value) in meta.xattrs.iter().flatten() {
-        op.push(Mutation::PutXattr { ino, name: name.clone(), value: value.clone() });
+        op.push(Mutation::PutXattr {
+            ino,
+            name: name.clone(),
+            value: value.clone(),
+        });
     }
     op.put(&inode);
     Ok(())
@@ -144,7 +170,10 @@ pub(super) fn learn(op: &mut Op<'_>, ino: Ino, meta: &PartialMetadata) -> Result
 /// Puts what is known of the object's metadata into the inode.
 pub(super) fn fill(inode: &mut Inode, meta: &PartialMetadata) {
     inode.known = true;
-    inode.kind = meta.kind.filter(|kind| *kind != FileKind::Directory).unwrap_or(inode.kind);
+    inode.kind = meta
+        .kind
+        .filter(|kind| *kind != FileKind::Directory)
+        .unwrap_or(inode.kind);
     inode.mode = meta.mode.unwrap_or(inode.mode);
     inode.uid = meta.uid.unwrap_or(inode.uid);
     inode.gid = meta.gid.unwrap_or(inode.gid);
@@ -162,7 +191,9 @@ pub(super) fn fill(inode: &mut Inode, meta: &PartialMetadata) {
 
 /// Lets the names of `inode` mean `first` instead: they are hard links of one file. Only if nothing is owed by either.
 fn join(op: &mut Op<'_>, inode: &Inode, first: Ino) -> Result<bool> {
-    let Some(mut target) = op.tables.inode(first)? else { return Ok(false) };
+    let Some(mut target) = op.tables.inode(first)? else {
+        return Ok(false);
+    };
     if op.tables.dirty.contains_key(&first) || op.tables.dirty.contains_key(&inode.ino) || target.nlink == 0 {
         return Ok(false);
     }
@@ -172,7 +203,12 @@ fn join(op: &mut Op<'_>, inode: &Inode, first: Ino) -> Result<bool> {
     }
     for remote in op.tables.remotes_of(inode.ino)? {
         let (content_version, meta_version) = (target.content_version, target.meta_version);
-        op.push(Mutation::PutRemote(Remote { ino: first, content_version, meta_version, ..remote }));
+        op.push(Mutation::PutRemote(Remote {
+            ino: first,
+            content_version,
+            meta_version,
+            ..remote
+        }));
     }
     op.put(&target);
     op.push(Mutation::DropBacklog(inode.ino));

@@ -43,7 +43,13 @@ impl Replica {
             }
             let inode = fresh_inode(op, &directory, name, new)?;
             let cookie = op.tables.new_cookie();
-            let dentry = Dentry { parent, name: name.to_vec(), ino: inode.ino, cookie, segment: None };
+            let dentry = Dentry {
+                parent,
+                name: name.to_vec(),
+                ino: inode.ino,
+                cookie,
+                segment: None,
+            };
             check_key(op, &dentry, inode.is_dir())?;
             op.put(&inode);
             op.push(Mutation::PutDentry(dentry));
@@ -80,11 +86,20 @@ impl Replica {
             inode.nlink += 1;
             if inode.link_id == 0 {
                 inode.link_id = self.new_link_id(ino);
-                op.push(Mutation::PutLink { link_id: inode.link_id, ino });
+                op.push(Mutation::PutLink {
+                    link_id: inode.link_id,
+                    ino,
+                });
             }
             inode.touch_meta(op.now);
             let cookie = op.tables.new_cookie();
-            let dentry = Dentry { parent, name: name.to_vec(), ino, cookie, segment: None };
+            let dentry = Dentry {
+                parent,
+                name: name.to_vec(),
+                ino,
+                cookie,
+                segment: None,
+            };
             check_key(op, &dentry, false)?;
             op.put(&inode);
             op.push(Mutation::PutDentry(dentry));
@@ -106,7 +121,10 @@ impl Replica {
             if inode.is_dir() {
                 return Err(Error::Posix(libc::EISDIR));
             }
-            op.push(Mutation::DropDentry { parent, name: dentry.name.clone() });
+            op.push(Mutation::DropDentry {
+                parent,
+                name: dentry.name.clone(),
+            });
             let gone = self.lose_name(op, inode, &dentry)?;
             touch_directory(op, &mut directory);
             owe_if_emptied(op, parent, name)?;
@@ -123,7 +141,10 @@ impl Replica {
             let mut directory = op.directory(parent)?;
             let (dentry, inode) = op.find(&directory, name)?.ok_or(Error::Posix(libc::ENOENT))?;
             check_empty(op, &inode)?;
-            op.push(Mutation::DropDentry { parent, name: dentry.name.clone() });
+            op.push(Mutation::DropDentry {
+                parent,
+                name: dentry.name.clone(),
+            });
             self.lose_directory(op, inode)?;
             directory.nlink = directory.nlink.saturating_sub(1);
             touch_directory(op, &mut directory);
@@ -144,7 +165,11 @@ impl Replica {
             let dentries = tables.children(dir, cookie, limit)?;
             let entries = dentries.into_iter().map(|dentry| {
                 let attr = known_inode(tables, dentry.ino)?.attr();
-                Ok(DirEntry { cookie: dentry.cookie, name: dentry.name, attr })
+                Ok(DirEntry {
+                    cookie: dentry.cookie,
+                    name: dentry.name,
+                    attr,
+                })
             });
             entries.collect()
         })
@@ -237,7 +262,11 @@ impl Replica {
     /// Stores that are folders cannot hold a segment that escaping has made longer than a file name.
     pub(super) fn check_segment(&self, name: &[u8]) -> Result<()> {
         let fits = escape_name(name).len() <= self.capabilities.segment_length_max_bytes;
-        if fits { Ok(()) } else { Err(Error::Posix(libc::ENAMETOOLONG)) }
+        if fits {
+            Ok(())
+        } else {
+            Err(Error::Posix(libc::ENAMETOOLONG))
+        }
     }
 
     fn new_link_id(&self, ino: Ino) -> u64 {
@@ -306,7 +335,11 @@ pub(super) fn check_empty(op: &mut Op<'_>, inode: &Inode) -> Result<()> {
     if !inode.known {
         return Err(Error::Need(Need::Listing(inode.ino)));
     }
-    if op.tables.has_children(inode.ino)? { Err(Error::Posix(libc::ENOTEMPTY)) } else { Ok(()) }
+    if op.tables.has_children(inode.ino)? {
+        Err(Error::Posix(libc::ENOTEMPTY))
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether an object can have this name's key; what cannot be carried is refused now, not dropped later.
@@ -316,11 +349,19 @@ pub(super) fn check_key(op: &mut Op<'_>, dentry: &Dentry, is_dir: bool) -> Resul
         Ok(_) => return Ok(()),
         Err(problem) => problem,
     };
-    Err(Error::Posix(if problem == KeyProblem::TooLong { libc::ENAMETOOLONG } else { libc::EILSEQ }))
+    Err(Error::Posix(if problem == KeyProblem::TooLong {
+        libc::ENAMETOOLONG
+    } else {
+        libc::EILSEQ
+    }))
 }
 
 fn check_length(name: &[u8]) -> Result<()> {
-    if name.len() > NAME_LENGTH_MAX_BYTES { Err(Error::Posix(libc::ENAMETOOLONG)) } else { Ok(()) }
+    if name.len() > NAME_LENGTH_MAX_BYTES {
+        Err(Error::Posix(libc::ENAMETOOLONG))
+    } else {
+        Ok(())
+    }
 }
 
 pub(super) fn check_new_name(parent: Ino, name: &[u8]) -> Result<()> {
@@ -331,7 +372,11 @@ pub(super) fn check_new_name(parent: Ino, name: &[u8]) -> Result<()> {
     if name == b"." || name == b".." {
         return Err(Error::Posix(libc::EEXIST));
     }
-    if is_reserved(parent, name) { Err(Error::Posix(libc::EPERM)) } else { Ok(()) }
+    if is_reserved(parent, name) {
+        Err(Error::Posix(libc::EPERM))
+    } else {
+        Ok(())
+    }
 }
 
 fn is_reserved(parent: Ino, name: &[u8]) -> bool {

@@ -22,7 +22,12 @@ impl Replica {
     pub(crate) fn change<T>(&self, decide: impl FnOnce(&mut Op<'_>) -> Result<T>) -> Result<T> {
         let mut tables = self.state.lock();
         let before = tables.change_seq();
-        let mut op = Op { tables: &mut tables, mutations: Vec::with_capacity(8), owed: Vec::new(), now: self.options.clock.now() };
+        let mut op = Op {
+            tables: &mut tables,
+            mutations: Vec::with_capacity(8),
+            owed: Vec::new(),
+            now: self.options.clock.now(),
+        };
         let value = decide(&mut op)?;
         let (mutations, owed) = (op.mutations, op.owed);
         let number = tables.write(&mutations)?;
@@ -116,7 +121,9 @@ impl Op<'_> {
         if found.is_none() {
             return Ok(None);
         }
-        let Some(dentry) = self.tables.dentry(parent.ino, name)? else { return Ok(None) };
+        let Some(dentry) = self.tables.dentry(parent.ino, name)? else {
+            return Ok(None);
+        };
         let inode = known_inode(self.tables, dentry.ino)?;
         Ok(Some((dentry, inode)))
     }

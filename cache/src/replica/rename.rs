@@ -1,8 +1,8 @@
 //! Renames: replacing, refusing to replace, and exchanging, each one durable step.
 
+use super::Replica;
 use super::names::{check_empty, check_key, check_new_name, owe_if_emptied, touch_directory};
 use super::op::Op;
-use super::Replica;
 use crate::error::{Error, Result};
 use crate::state::{Dentry, Inode, LoggedChange, Mutation};
 use crate::store::{KEY_LENGTH_MAX_BYTES, escape_name};
@@ -31,7 +31,11 @@ impl Replica {
             let source_dir = op.directory(from.0)?;
             let target_dir = op.directory(to.0)?;
             let (dentry, inode) = op.find(&source_dir, from.1)?.ok_or(Error::Posix(libc::ENOENT))?;
-            let source = Side { directory: source_dir, dentry, inode };
+            let source = Side {
+                directory: source_dir,
+                dentry,
+                inode,
+            };
             let target = op.find(&target_dir, to.1)?.map(|(dentry, inode)| Side {
                 directory: target_dir.clone(),
                 dentry,
@@ -61,9 +65,19 @@ impl Replica {
         name: &[u8],
         target: Option<Side>,
     ) -> Result<Option<Ino>> {
-        let Side { directory: mut source_dir, dentry, mut inode } = source;
+        let Side {
+            directory: mut source_dir,
+            dentry,
+            mut inode,
+        } = source;
         let cookie = op.tables.new_cookie();
-        let moved = Dentry { parent: target_dir.ino, name: name.to_vec(), ino: inode.ino, cookie, segment: None };
+        let moved = Dentry {
+            parent: target_dir.ino,
+            name: name.to_vec(),
+            ino: inode.ino,
+            cookie,
+            segment: None,
+        };
         check_key(op, &moved, inode.is_dir())?;
         check_descendants(op, &inode, &dentry, &moved)?;
         let mut gone = None;
@@ -84,7 +98,10 @@ impl Replica {
         inode.ctime = op.now;
         place_directory(op, &mut inode, &moved);
         op.put(&inode);
-        op.push(Mutation::DropDentry { parent: dentry.parent, name: dentry.name.clone() });
+        op.push(Mutation::DropDentry {
+            parent: dentry.parent,
+            name: dentry.name.clone(),
+        });
         op.push(Mutation::PutDentry(moved));
         op.owe_tree(inode.ino, inode.is_dir());
         owe_if_emptied(op, dentry.parent, &dentry.name)?;
@@ -101,10 +118,26 @@ impl Replica {
     }
 
     fn exchange(&self, op: &mut Op<'_>, source: Side, target: Side) -> Result<()> {
-        let Side { directory: mut source_dir, dentry: source_name, mut inode } = source;
-        let Side { directory: mut target_dir, dentry: target_name, inode: mut other } = target;
-        let there = Dentry { ino: inode.ino, segment: None, ..target_name.clone() };
-        let here = Dentry { ino: other.ino, segment: None, ..source_name.clone() };
+        let Side {
+            directory: mut source_dir,
+            dentry: source_name,
+            mut inode,
+        } = source;
+        let Side {
+            directory: mut target_dir,
+            dentry: target_name,
+            inode: mut other,
+        } = target;
+        let there = Dentry {
+            ino: inode.ino,
+            segment: None,
+            ..target_name.clone()
+        };
+        let here = Dentry {
+            ino: other.ino,
+            segment: None,
+            ..source_name.clone()
+        };
         check_key(op, &there, inode.is_dir())?;
         check_key(op, &here, other.is_dir())?;
         check_descendants(op, &inode, &source_name, &there)?;
@@ -171,7 +204,11 @@ fn check_descendants(op: &mut Op<'_>, inode: &Inode, from: &Dentry, to: &Dentry)
     let mut seen = 0;
     while let Some((dir, prefix)) = open.pop() {
         for child in op.tables.children(dir, 0, KEY_CHECK_INODES_MAX)? {
-            let length = prefix + child.segment.as_ref().map_or_else(|| escape_name(&child.name).len(), String::len);
+            let length = prefix
+                + child
+                    .segment
+                    .as_ref()
+                    .map_or_else(|| escape_name(&child.name).len(), String::len);
             seen += 1;
             if length + 1 > KEY_LENGTH_MAX_BYTES || seen > KEY_CHECK_INODES_MAX {
                 return Err(Error::Posix(libc::ENAMETOOLONG));
@@ -186,7 +223,10 @@ fn log_move(op: &mut Op<'_>, inode: &Inode, from: &Dentry, to: &Dentry) -> Resul
     let before = op.tables.path_of(from.parent, &from.name)?;
     let after = op.tables.path_of(to.parent, &to.name)?;
     match inode.kind {
-        FileKind::Directory => op.log(LoggedChange::Moved { from: before, to: after }),
+        FileKind::Directory => op.log(LoggedChange::Moved {
+            from: before,
+            to: after,
+        }),
         FileKind::File => {
             op.log(LoggedChange::Gone(before));
             op.log(LoggedChange::Content(inode.ino));
@@ -199,7 +239,10 @@ fn log_move(op: &mut Op<'_>, inode: &Inode, from: &Dentry, to: &Dentry) -> Resul
 fn log_exchange(op: &mut Op<'_>, a: (&Inode, &Dentry), b: (&Inode, &Dentry)) -> Result<()> {
     let path_a = op.tables.path_of(a.1.parent, &a.1.name)?;
     let path_b = op.tables.path_of(b.1.parent, &b.1.name)?;
-    let moved = |from: &[u8], to: &[u8]| LoggedChange::Moved { from: from.to_vec(), to: to.to_vec() };
+    let moved = |from: &[u8], to: &[u8]| LoggedChange::Moved {
+        from: from.to_vec(),
+        to: to.to_vec(),
+    };
     for (inode, path) in [(a.0, &path_a), (b.0, &path_b)] {
         if inode.kind == FileKind::File {
             op.log(LoggedChange::Gone(path.clone()));

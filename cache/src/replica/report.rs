@@ -152,7 +152,9 @@ impl Replica {
         }
         let mut tables = self.state.lock();
         let skipped = tables.skipped(SKIPPED_SHOWN_MAX).unwrap_or_default();
-        let skipped = skipped.into_iter().map(|(key, reason, alias)| SkippedKey { key, reason, alias });
+        let skipped = skipped
+            .into_iter()
+            .map(|(key, reason, alias)| SkippedKey { key, reason, alias });
         ReplicaStatus {
             store: self.store.name(),
             inodes: tables.count("inode").unwrap_or(0),
@@ -169,16 +171,28 @@ impl Replica {
             unlisted_directories: tables.count("inode WHERE kind = 1 AND known = 0").unwrap_or(0),
             skipped_keys: skipped.collect(),
             skipped_key_count: tables.count("skipped").unwrap_or(0),
-            conflicts: tables.meta("conflicts").ok().flatten().and_then(|count| count.parse().ok()).unwrap_or(0),
+            conflicts: tables
+                .meta("conflicts")
+                .ok()
+                .flatten()
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(0),
         }
     }
 
     fn problem(&self) -> Option<Problem> {
         let now = self.now_ms();
         let push = self.pusher.newest_failure();
-        let push = push.map(|(message, at_ms, retryable)| Problem { message, age_ms: now.saturating_sub(at_ms), retryable });
+        let push = push.map(|(message, at_ms, retryable)| Problem {
+            message,
+            age_ms: now.saturating_sub(at_ms),
+            retryable,
+        });
         let health = self.health.lock();
-        let call = health.last_error.as_ref().filter(|_| health.unreachable || push.is_some());
+        let call = health
+            .last_error
+            .as_ref()
+            .filter(|_| health.unreachable || push.is_some());
         push.or_else(|| {
             call.map(|(at_ms, error)| Problem {
                 message: error.to_string(),
@@ -194,9 +208,15 @@ impl Replica {
         let mut tables = self.state.lock();
         let oldest = tables.dirty.values().map(|debt| debt.since_ms).min();
         let owing: Vec<Ino> = tables.dirty.keys().copied().collect();
-        let sizes = owing.into_iter().filter_map(|ino| tables.inode(ino).ok().flatten().map(|inode| inode.size));
+        let sizes = owing
+            .into_iter()
+            .filter_map(|ino| tables.inode(ino).ok().flatten().map(|inode| inode.size));
         let bytes = sizes.sum();
-        Owed { count: tables.dirty.len() as u64, bytes, oldest_age_ms: oldest.map(|since| now_ms.saturating_sub(since)) }
+        Owed {
+            count: tables.dirty.len() as u64,
+            bytes,
+            oldest_age_ms: oldest.map(|since| now_ms.saturating_sub(since)),
+        }
     }
 
     /// At most `limit` paths that are not stored, for a report of what is left; an unlinked file has none and shows as its key.
@@ -205,11 +225,18 @@ impl Replica {
             let owing: Vec<Ino> = tables.dirty.keys().copied().take(limit).collect();
             let mut paths = Vec::new();
             for ino in owing {
-                let is_dir = tables.inode(ino)?.is_some_and(|inode| inode.is_dir() && inode.nlink > 0);
+                let is_dir = tables
+                    .inode(ino)?
+                    .is_some_and(|inode| inode.is_dir() && inode.nlink > 0);
                 let path = match tables.names_of(ino)?.first() {
                     Some(_) if is_dir => tables.directory_key(ino)?.path.to_vec(),
                     Some(name) => tables.path_of(name.parent, &name.name)?,
-                    None => tables.remotes_of(ino)?.first().map(|remote| remote.key.clone()).unwrap_or_default().into_bytes(),
+                    None => tables
+                        .remotes_of(ino)?
+                        .first()
+                        .map(|remote| remote.key.clone())
+                        .unwrap_or_default()
+                        .into_bytes(),
                 };
                 paths.push(String::from_utf8_lossy(&path).into_owned());
             }
@@ -282,14 +309,20 @@ impl Replica {
         tables.change_seq() > seq || tables.backlog(1).is_ok_and(|backlog| !backlog.is_empty())
     }
 
-    /// At most `limit` changes after `seq`, and the seq that applying them reaches: first names that went or moved, oldest first,
+    /// At most `limit` changes after `seq` (more, if a directory has moved since), and the seq that applying them reaches: first names that went or moved, oldest first,
     /// then every file with new content under the path that it has *now*. Content is read afterwards and may be newer than the
     /// change, and the path may be one that a later move leads to: applying that move must keep what is at its target already.
     pub fn changes_after(&self, seq: u64, limit: usize) -> Result<(Vec<Change>, u64)> {
         self.view(|tables| {
             tables.unread_changes.clear();
+            // A path that only a later move makes true must not be told before that move.
+            let limit = limit.max(tables.last_move(seq)?.saturating_sub(seq) as usize);
             let logged = tables.logged_changes(seq, limit)?;
-            let reached = if logged.len() < limit { tables.change_seq() } else { logged.last().map_or(seq, |last| last.0) };
+            let reached = if logged.len() < limit {
+                tables.change_seq()
+            } else {
+                logged.last().map_or(seq, |last| last.0)
+            };
             let (mut changes, mut inodes) = (Vec::with_capacity(logged.len()), Vec::new());
             for (_, change) in logged {
                 match change {
@@ -329,7 +362,11 @@ impl Replica {
             for ino in tables.backlog(limit)? {
                 let names = tables.names_of(ino)?;
                 if names.is_empty() {
-                    items.push(BacklogItem { cookie: ino, path: Vec::new(), ino });
+                    items.push(BacklogItem {
+                        cookie: ino,
+                        path: Vec::new(),
+                        ino,
+                    });
                 }
                 for name in names {
                     let path = tables.path_of(name.parent, &name.name)?;

@@ -52,7 +52,10 @@ impl Replica {
             }
             match inode.place {
                 Place::Nowhere if inode.size > 0 => return Err(Error::Need(missing(&inode, 0, inode.size))),
-                Place::Nowhere => op.push(Mutation::PutContent { ino, bytes: Cow::Owned(vec![0; size as usize]) }),
+                Place::Nowhere => op.push(Mutation::PutContent {
+                    ino,
+                    bytes: Cow::Owned(vec![0; size as usize]),
+                }),
                 _ => op.push(Mutation::ResizeContent { ino, size }),
             }
             inode.place = Place::Inline;

@@ -53,7 +53,9 @@ impl Replica {
             let waiting = {
                 let mut waiting = self.syncer.waiting.lock();
                 if waiting.is_empty() {
-                    self.syncer.signal.wait_for(&mut waiting, Duration::from_millis(COMMIT_INTERVAL_MS));
+                    self.syncer
+                        .signal
+                        .wait_for(&mut waiting, Duration::from_millis(COMMIT_INTERVAL_MS));
                 }
                 std::mem::take(&mut *waiting)
             };

@@ -13,7 +13,10 @@ impl Tables {
             Mutation::DropInode(ino) => self.drop_inode(*ino)?,
             Mutation::PutDentry(dentry) => self.put_dentry(dentry)?,
             Mutation::DropDentry { parent, name } => {
-                self.execute("DELETE FROM dentry WHERE parent = ?1 AND name = ?2", params![*parent as i64, name])?;
+                self.execute(
+                    "DELETE FROM dentry WHERE parent = ?1 AND name = ?2",
+                    params![*parent as i64, name],
+                )?;
                 self.cache.names.put((*parent, name.clone()), None);
             }
             Mutation::PutContent { ino, bytes } => self.set_content(*ino, Some(bytes.to_vec())),
@@ -27,10 +30,16 @@ impl Tables {
                 self.set_local(*ino, 0);
             }
             Mutation::PutXattr { ino, name, value } => {
-                self.execute("INSERT OR REPLACE INTO xattr VALUES (?1, ?2, ?3)", params![*ino as i64, name, value])?;
+                self.execute(
+                    "INSERT OR REPLACE INTO xattr VALUES (?1, ?2, ?3)",
+                    params![*ino as i64, name, value],
+                )?;
             }
             Mutation::DropXattr { ino, name } => {
-                self.execute("DELETE FROM xattr WHERE ino = ?1 AND name = ?2", params![*ino as i64, name])?;
+                self.execute(
+                    "DELETE FROM xattr WHERE ino = ?1 AND name = ?2",
+                    params![*ino as i64, name],
+                )?;
             }
             other => self.apply_to_ledger(other)?,
         }
@@ -53,10 +62,16 @@ impl Tables {
             }
             Mutation::DropBacklog(ino) => self.execute("DELETE FROM backlog WHERE ino = ?1", params![*ino as i64])?,
             Mutation::PutSkipped { key, reason, alias } => {
-                self.execute("INSERT OR REPLACE INTO skipped VALUES (?1, ?2, ?3)", params![key, reason, alias])?;
+                self.execute(
+                    "INSERT OR REPLACE INTO skipped VALUES (?1, ?2, ?3)",
+                    params![key, reason, alias],
+                )?;
             }
             Mutation::PutLink { link_id, ino } => {
-                self.execute("INSERT OR REPLACE INTO link VALUES (?1, ?2)", params![*link_id as i64, *ino as i64])?;
+                self.execute(
+                    "INSERT OR REPLACE INTO link VALUES (?1, ?2)",
+                    params![*link_id as i64, *ino as i64],
+                )?;
             }
             Mutation::PutMeta { name, value } => {
                 self.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![name, value])?;
@@ -67,7 +82,10 @@ impl Tables {
     }
 
     fn execute(&mut self, sql: &'static str, parameters: impl rusqlite::Params) -> Result<()> {
-        let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(parameters));
+        let done = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(parameters));
         done.map(|_rows| ()).map_err(|error| database("change a row", &error))
     }
 
@@ -91,9 +109,17 @@ impl Tables {
         self.next_cookie = self.next_cookie.max(dentry.cookie + 1);
         self.execute(
             "INSERT OR REPLACE INTO dentry VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![dentry.parent as i64, dentry.name, dentry.ino as i64, dentry.cookie as i64, dentry.segment],
+            params![
+                dentry.parent as i64,
+                dentry.name,
+                dentry.ino as i64,
+                dentry.cookie as i64,
+                dentry.segment
+            ],
         )?;
-        self.cache.names.put((dentry.parent, dentry.name.clone()), Some((dentry.ino, dentry.cookie)));
+        self.cache
+            .names
+            .put((dentry.parent, dentry.name.clone()), Some((dentry.ino, dentry.cookie)));
         Ok(())
     }
 
@@ -119,7 +145,9 @@ impl Tables {
 
     fn edit_content(&mut self, ino: Ino, edit: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         self.load_content(ino)?;
-        let Some(slot) = self.cache.contents.get_mut(&ino) else { return Ok(()) };
+        let Some(slot) = self.cache.contents.get_mut(&ino) else {
+            return Ok(());
+        };
         let content = slot.value.get_or_insert_default();
         let before = content.len();
         edit(content);
@@ -132,15 +160,25 @@ impl Tables {
     }
 
     fn put_present(&mut self, ino: Ino, ranges: &[(u64, u64)]) -> Result<()> {
-        let encoded: Vec<u8> = ranges.iter().flat_map(|(start, end)| [start.to_le_bytes(), end.to_le_bytes()].concat()).collect();
-        self.execute("INSERT OR REPLACE INTO blob VALUES (?1, ?2)", params![ino as i64, encoded])?;
+        let encoded: Vec<u8> = ranges
+            .iter()
+            .flat_map(|(start, end)| [start.to_le_bytes(), end.to_le_bytes()].concat())
+            .collect();
+        self.execute(
+            "INSERT OR REPLACE INTO blob VALUES (?1, ?2)",
+            params![ino as i64, encoded],
+        )?;
         self.set_local(ino, ranges.iter().map(|(start, end)| end - start).sum());
         self.cache.present.put(ino, ranges.to_vec());
         Ok(())
     }
 
     pub(super) fn set_local(&mut self, ino: Ino, bytes: u64) {
-        let old = if bytes == 0 { self.local.pop(&ino) } else { self.local.put(ino, bytes) };
+        let old = if bytes == 0 {
+            self.local.pop(&ino)
+        } else {
+            self.local.put(ino, bytes)
+        };
         self.local_bytes = self.local_bytes + bytes - old.unwrap_or(0);
     }
 
@@ -179,6 +217,9 @@ impl Tables {
             self.unread_changes.insert(*ino);
         }
         let record = postcard::to_stdvec(change).unwrap_or_default();
-        self.execute("INSERT OR REPLACE INTO change VALUES (?1, ?2)", params![self.change_seq as i64, record])
+        self.execute(
+            "INSERT OR REPLACE INTO change VALUES (?1, ?2)",
+            params![self.change_seq as i64, record],
+        )
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 const INODES_MAX: usize = 16 * 1024;
 const NAMES_MAX: usize = 16 * 1024;
-const CONTENT_BYTES_MAX: usize = 16 << 20;
+const CONTENT_BYTES_MAX: usize = 8 << 20;
 const PRESENT_MAX: usize = 256;
 
 /// A value and whether its table still has an older one.

@@ -49,7 +49,10 @@ impl State {
 impl Tables {
     pub(super) fn begin(&mut self) -> Result<()> {
         if !self.in_transaction {
-            let begun = self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut statement| statement.execute([]));
+            let begun = self
+                .connection
+                .prepare_cached("BEGIN IMMEDIATE")
+                .and_then(|mut statement| statement.execute([]));
             begun.map_err(|error| database("begin a transaction", &error))?;
             self.in_transaction = true;
         }
@@ -87,7 +90,9 @@ impl Tables {
                     None => drop.execute(params![*ino as i64]).map(|_rows| ())?,
                 }
             }
-            let mut put = self.connection.prepare_cached("INSERT OR REPLACE INTO content VALUES (?1, ?2)")?;
+            let mut put = self
+                .connection
+                .prepare_cached("INSERT OR REPLACE INTO content VALUES (?1, ?2)")?;
             let mut drop = self.connection.prepare_cached("DELETE FROM content WHERE ino = ?1")?;
             for ino in &self.cache.dirty_contents {
                 match self.cache.contents.peek(ino).and_then(|slot| slot.value.as_ref()) {
@@ -96,9 +101,15 @@ impl Tables {
                 };
             }
         }
-        let mut meta = self.connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
-        let numbers =
-            [("op", self.op), ("next_ino", self.next_ino), ("next_cookie", self.next_cookie), ("change_seq", self.change_seq)];
+        let mut meta = self
+            .connection
+            .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
+        let numbers = [
+            ("op", self.op),
+            ("next_ino", self.next_ino),
+            ("next_cookie", self.next_cookie),
+            ("change_seq", self.change_seq),
+        ];
         for (name, number) in numbers {
             meta.execute(params![name, number.to_string()])?;
         }
@@ -128,8 +139,9 @@ impl Tables {
         let again = super::journal::Journal::open(&self.journal_path())?;
         let mut journal = std::mem::replace(&mut self.journal, again);
         let replayed = journal.replay(self.op, |op, payload| {
-            let mutations: Vec<Mutation<'_>> = postcard::from_bytes(payload)
-                .map_err(|error| Error::Unusable(format!("The journal holds an operation that makes no sense: {error}")))?;
+            let mutations: Vec<Mutation<'_>> = postcard::from_bytes(payload).map_err(|error| {
+                Error::Unusable(format!("The journal holds an operation that makes no sense: {error}"))
+            })?;
             self.begin()?;
             self.op = op;
             mutations.iter().try_for_each(|mutation| self.apply(mutation))
@@ -146,8 +158,11 @@ impl Tables {
 
     fn load(&mut self) -> rusqlite::Result<()> {
         let number = |name: &str, default: u64| -> rusqlite::Result<u64> {
-            let mut statement = self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
-            let text: Option<String> = rusqlite::OptionalExtension::optional(statement.query_row([name], |row| row.get(0)))?;
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+            let text: Option<String> =
+                rusqlite::OptionalExtension::optional(statement.query_row([name], |row| row.get(0)))?;
             Ok(text.and_then(|text| text.parse().ok()).unwrap_or(default))
         };
         self.op = number("op", 0)?;
@@ -162,7 +177,13 @@ impl Tables {
         let mut dirty = self.connection.prepare("SELECT ino, since_ms, subtree FROM dirty")?;
         let mut rows = dirty.query([])?;
         while let Some(row) = rows.next()? {
-            let debt = Debt { since_ms: row.get::<_, i64>(1)? as u64, subtree: row.get(2)?, due_ms: 0, first_ms: 0, op: self.op };
+            let debt = Debt {
+                since_ms: row.get::<_, i64>(1)? as u64,
+                subtree: row.get(2)?,
+                due_ms: 0,
+                first_ms: 0,
+                op: self.op,
+            };
             self.dirty.insert(row.get::<_, i64>(0)? as u64, debt);
         }
         let sizes = "SELECT ino, length(bytes) FROM content";

@@ -26,9 +26,20 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn open(path: &Path) -> Result<Journal> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path);
         let file = file.map_err(|source| local("open the journal", path, source))?;
-        Ok(Journal { file, path: path.to_owned(), end: 0, buffer: Vec::new() })
+        Ok(Journal {
+            file,
+            path: path.to_owned(),
+            end: 0,
+            buffer: Vec::new(),
+        })
     }
 
     /// Bytes written since the last commit.
@@ -98,7 +109,12 @@ impl Journal {
 }
 
 fn local(action: &'static str, path: &Path, source: std::io::Error) -> Error {
-    Error::Local { action, path: path.to_owned(), source, advice: "Free space on that disk, or check that it is writable" }
+    Error::Local {
+        action,
+        path: path.to_owned(),
+        source,
+        advice: "Free space on that disk, or check that it is writable",
+    }
 }
 
 #[cfg(test)]
@@ -107,11 +123,12 @@ mod tests {
 
     fn collect(journal: &mut Journal, after: u64) -> Vec<(u64, Vec<u8>)> {
         let mut seen = Vec::new();
-        journal.replay(after, |op, payload| {
-            seen.push((op, postcard::from_bytes::<Vec<u8>>(payload).unwrap()));
-            Ok(())
-        })
-        .unwrap();
+        journal
+            .replay(after, |op, payload| {
+                seen.push((op, postcard::from_bytes::<Vec<u8>>(payload).unwrap()));
+                Ok(())
+            })
+            .unwrap();
         seen
     }
 
@@ -130,7 +147,12 @@ mod tests {
         assert_eq!(collect(&mut Journal::open(&path).unwrap(), 5), vec![(6, vec![6; 10])]);
         journal.append(7, &vec![7u8; 10]).unwrap();
         let torn = journal.end - 3;
-        File::options().write(true).open(&path).unwrap().write_all_at(b"x", torn).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .write_all_at(b"x", torn)
+            .unwrap();
         assert_eq!(collect(&mut Journal::open(&path).unwrap(), 5), vec![(6, vec![6; 10])]);
     }
 }

@@ -27,7 +27,13 @@ impl Tables {
             return Ok(slot.value.clone());
         }
         let value = self.one(SELECT_INODE, params![ino as i64], read_inode)?;
-        self.cache.inodes.put(ino, Slot { value: value.clone(), dirty: false });
+        self.cache.inodes.put(
+            ino,
+            Slot {
+                value: value.clone(),
+                dirty: false,
+            },
+        );
         self.cache.trim();
         Ok(value)
     }
@@ -44,7 +50,9 @@ impl Tables {
             return Ok(*slot);
         }
         let sql = "SELECT ino, cookie FROM dentry WHERE parent = ?1 AND name = ?2";
-        let value = self.one(sql, params![parent as i64, name], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))?;
+        let value = self.one(sql, params![parent as i64, name], |row| {
+            Ok((unsigned(row, 0)?, unsigned(row, 1)?))
+        })?;
         self.cache.names.put(at, value);
         Ok(value)
     }
@@ -57,7 +65,11 @@ impl Tables {
 
     /// Every name of an inode.
     pub(crate) fn names_of(&mut self, ino: Ino) -> Result<Vec<Dentry>> {
-        self.many("SELECT parent, name, ino, cookie, segment FROM dentry WHERE ino = ?1", params![ino as i64], read_dentry)
+        self.many(
+            "SELECT parent, name, ino, cookie, segment FROM dentry WHERE ino = ?1",
+            params![ino as i64],
+            read_dentry,
+        )
     }
 
     /// At most `limit` names of a directory after `cookie`, in cookie order.
@@ -75,14 +87,21 @@ impl Tables {
     /// Reads inline content through `view`; `None` if there is none.
     pub(crate) fn content<T>(&mut self, ino: Ino, view: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
         self.load_content(ino)?;
-        Ok(self.cache.contents.get(&ino).and_then(|slot| slot.value.as_deref()).map(view))
+        Ok(self
+            .cache
+            .contents
+            .get(&ino)
+            .and_then(|slot| slot.value.as_deref())
+            .map(view))
     }
 
     pub(super) fn load_content(&mut self, ino: Ino) -> Result<()> {
         if self.cache.contents.contains(&ino) {
             return Ok(());
         }
-        let value = self.one("SELECT bytes FROM content WHERE ino = ?1", params![ino as i64], |row| row.get(0))?;
+        let value = self.one("SELECT bytes FROM content WHERE ino = ?1", params![ino as i64], |row| {
+            row.get(0)
+        })?;
         self.cache.put_content(ino, value, false);
         self.cache.contents.promote(&ino);
         let keep = self.cache.contents.len() > 1;
@@ -133,7 +152,10 @@ impl Tables {
     /// A directory's path and key prefix.
     pub(crate) fn directory_key(&mut self, dir: Ino) -> Result<DirectoryKey> {
         if dir == ROOT_INO {
-            return Ok(DirectoryKey { path: Arc::from([]), key: Arc::from("") });
+            return Ok(DirectoryKey {
+                path: Arc::from([]),
+                key: Arc::from(""),
+            });
         }
         if let Some(known) = self.directory_keys.get(&dir) {
             return Ok(known.clone());
@@ -152,7 +174,10 @@ impl Tables {
             key.push_str(&inode.segment.clone().unwrap_or_else(|| escape_name(&inode.text)));
             key.push('/');
         }
-        let known = DirectoryKey { path: path.into(), key: key.into() };
+        let known = DirectoryKey {
+            path: path.into(),
+            key: key.into(),
+        };
         if self.directory_keys.len() >= DIRECTORY_KEYS_MAX {
             self.directory_keys.clear();
         }
@@ -175,24 +200,46 @@ impl Tables {
 
     /// A setting or identity of this replica.
     pub(crate) fn meta(&mut self, name: &str) -> Result<Option<String>> {
-        self.one("SELECT value FROM meta WHERE name = ?1", params![name], |row| row.get(0))
+        self.one("SELECT value FROM meta WHERE name = ?1", params![name], |row| {
+            row.get(0)
+        })
     }
 
     /// The inode that carries a link id.
     pub(crate) fn linked_inode(&mut self, link_id: u64) -> Result<Option<Ino>> {
-        self.one("SELECT ino FROM link WHERE link_id = ?1", params![link_id as i64], |row| unsigned(row, 0))
+        self.one(
+            "SELECT ino FROM link WHERE link_id = ?1",
+            params![link_id as i64],
+            |row| unsigned(row, 0),
+        )
     }
 
     /// At most `limit` logged changes after `seq`.
     pub(crate) fn logged_changes(&mut self, seq: u64, limit: usize) -> Result<Vec<(u64, LoggedChange)>> {
         let sql = "SELECT seq, record FROM change WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-        let rows = self.many(sql, params![seq as i64, limit as i64], |row| Ok((unsigned(row, 0)?, row.get::<_, Vec<u8>>(1)?)))?;
-        Ok(rows.into_iter().filter_map(|(seq, record)| Some((seq, postcard::from_bytes(&record).ok()?))).collect())
+        let rows = self.many(sql, params![seq as i64, limit as i64], |row| {
+            Ok((unsigned(row, 0)?, row.get::<_, Vec<u8>>(1)?))
+        })?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(seq, record)| Some((seq, postcard::from_bytes(&record).ok()?)))
+            .collect())
+    }
+
+    /// The seq of the newest logged move of a directory after `seq`; 0 if there is none.
+    pub(crate) fn last_move(&mut self, seq: u64) -> Result<u64> {
+        // A record begins with its kind; 2 is a move.
+        let sql = "SELECT coalesce(max(seq), 0) FROM change WHERE seq > ?1 AND substr(record, 1, 1) = x'02'";
+        Ok(self.one(sql, params![seq as i64], |row| unsigned(row, 0))?.unwrap_or(0))
     }
 
     /// At most `limit` inodes of the backlog.
     pub(crate) fn backlog(&mut self, limit: usize) -> Result<Vec<Ino>> {
-        self.many("SELECT ino FROM backlog ORDER BY ino LIMIT ?1", params![limit as i64], |row| unsigned(row, 0))
+        self.many(
+            "SELECT ino FROM backlog ORDER BY ino LIMIT ?1",
+            params![limit as i64],
+            |row| unsigned(row, 0),
+        )
     }
 
     /// How many rows a table has, or how many fulfil a condition; only for the fixed texts of this crate.
@@ -203,13 +250,19 @@ impl Tables {
 
     /// The sizes of all files together, in bytes, as of the last commit.
     pub(crate) fn total_bytes(&mut self) -> Result<u64> {
-        Ok(self.one("SELECT coalesce(sum(size), 0) FROM inode WHERE kind = 0", [], |row| unsigned(row, 0))?.unwrap_or(0))
+        Ok(self
+            .one("SELECT coalesce(sum(size), 0) FROM inode WHERE kind = 0", [], |row| {
+                unsigned(row, 0)
+            })?
+            .unwrap_or(0))
     }
 
     /// The first `limit` keys that are not shown under their own names: key, reason, alias.
     pub(crate) fn skipped(&mut self, limit: usize) -> Result<Vec<(String, String, Option<String>)>> {
         let sql = "SELECT key, reason, alias FROM skipped ORDER BY key LIMIT ?1";
-        self.many(sql, params![limit as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        self.many(sql, params![limit as i64], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
     }
 
     /// Inodes without names, as of the last commit.
@@ -229,7 +282,10 @@ impl Tables {
         parameters: impl rusqlite::Params,
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>> {
-        let value = self.connection.prepare_cached(sql).and_then(|mut statement| statement.query_row(parameters, read).optional());
+        let value = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(parameters, read).optional());
         value.map_err(|error| database("read a row", &error))
     }
 
@@ -239,10 +295,11 @@ impl Tables {
         parameters: impl rusqlite::Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
-        let rows = self
-            .connection
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.query_map(parameters, read)?.collect::<rusqlite::Result<Vec<T>>>());
+        let rows = self.connection.prepare_cached(sql).and_then(|mut statement| {
+            statement
+                .query_map(parameters, read)?
+                .collect::<rusqlite::Result<Vec<T>>>()
+        });
         rows.map_err(|error| database("read rows", &error))
     }
 }
@@ -255,7 +312,13 @@ fn unsigned(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
 }
 
 fn read_dentry(row: &Row<'_>) -> rusqlite::Result<Dentry> {
-    Ok(Dentry { parent: unsigned(row, 0)?, name: row.get(1)?, ino: unsigned(row, 2)?, cookie: unsigned(row, 3)?, segment: row.get(4)? })
+    Ok(Dentry {
+        parent: unsigned(row, 0)?,
+        name: row.get(1)?,
+        ino: unsigned(row, 2)?,
+        cookie: unsigned(row, 3)?,
+        segment: row.get(4)?,
+    })
 }
 
 fn read_remote(row: &Row<'_>) -> rusqlite::Result<Remote> {
@@ -271,5 +334,8 @@ fn read_remote(row: &Row<'_>) -> rusqlite::Result<Remote> {
 
 pub(super) fn decode_ranges(encoded: &[u8]) -> Vec<(u64, u64)> {
     let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
-    encoded.chunks_exact(16).map(|pair| (number(&pair[..8]), number(&pair[8..]))).collect()
+    encoded
+        .chunks_exact(16)
+        .map(|pair| (number(&pair[..8]), number(&pair[8..])))
+        .collect()
 }

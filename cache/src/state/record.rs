@@ -53,7 +53,11 @@ pub(crate) struct Inode {
 
 impl Inode {
     pub(crate) fn attr(&self) -> Attr {
-        let size = if self.kind == FileKind::Symlink { self.text.len() as u64 } else { self.size };
+        let size = if self.kind == FileKind::Symlink {
+            self.text.len() as u64
+        } else {
+            self.size
+        };
         Attr {
             ino: self.ino,
             generation: 0,

@@ -25,11 +25,17 @@ const PLACES: [Place; 3] = [Place::Nowhere, Place::Inline, Place::Blob];
 pub(super) fn read_inode(row: &Row<'_>) -> rusqlite::Result<Inode> {
     let number = |at: usize| row.get::<_, i64>(at);
     let time = |at: usize| -> rusqlite::Result<Timestamp> {
-        Ok(Timestamp { seconds: number(at)?, nanoseconds: number(at + 1)? as u32 })
+        Ok(Timestamp {
+            seconds: number(at)?,
+            nanoseconds: number(at + 1)? as u32,
+        })
     };
     let index = |at: usize, length: usize| -> rusqlite::Result<usize> {
         let value = number(at)?;
-        usize::try_from(value).ok().filter(|value| *value < length).ok_or(rusqlite::Error::IntegralValueOutOfRange(at, value))
+        usize::try_from(value)
+            .ok()
+            .filter(|value| *value < length)
+            .ok_or(rusqlite::Error::IntegralValueOutOfRange(at, value))
     };
     Ok(Inode {
         ino: number(0)? as u64,

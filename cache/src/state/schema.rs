@@ -52,8 +52,12 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     configure(&connection).map_err(|error| unusable(path, &error.to_string()))?;
     let version: i64 = pragma(&connection, "user_version").map_err(|error| unusable(path, &error.to_string()))?;
     if version == 0 {
-        let create = format!("BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;");
-        connection.execute_batch(&create).map_err(|error| unusable(path, &error.to_string()))?;
+        let create = format!(
+            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
+        );
+        connection
+            .execute_batch(&create)
+            .map_err(|error| unusable(path, &error.to_string()))?;
     }
     Ok(connection)
 }
@@ -69,7 +73,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(96);
     connection.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;
-         PRAGMA cache_size=-16000; PRAGMA cache_spill=OFF; PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;",
+         PRAGMA cache_size=-8000; PRAGMA cache_spill=OFF; PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;",
     )
 }
 

@@ -22,9 +22,17 @@ impl Replica {
 
     /// Adopts one line below a directory (given with its key prefix), of a listing that began after the operation `began`; notes the
     /// directories passed through in `visited`.
-    pub(super) fn adopt(&self, below: (Ino, &str), listed: &Listed, began: u64, visited: &mut HashSet<Ino>) -> Result<()> {
+    pub(super) fn adopt(
+        &self,
+        below: (Ino, &str),
+        listed: &Listed,
+        began: u64,
+        visited: &mut HashSet<Ino>,
+    ) -> Result<()> {
         let (dir, prefix) = below;
-        let Some(below) = listed.key.strip_prefix(prefix).filter(|below| !below.is_empty()) else { return Ok(()) };
+        let Some(below) = listed.key.strip_prefix(prefix).filter(|below| !below.is_empty()) else {
+            return Ok(());
+        };
         if listed.key.starts_with(RESERVED_NAME) && listed.key[RESERVED_NAME.len()..].starts_with('/') {
             return Ok(());
         }
@@ -68,7 +76,13 @@ impl Replica {
             if let Some((file, _)) = op.tables.name(parent, &name)? {
                 self.step_aside(op, parent, &name, file)?;
             }
-            let mut inode = blank(op, FileKind::Directory, 0o755, self.options.default_uid, self.options.default_gid);
+            let mut inode = blank(
+                op,
+                FileKind::Directory,
+                0o755,
+                self.options.default_uid,
+                self.options.default_gid,
+            );
             inode.parent = parent;
             inode.text = name.clone();
             inode.segment = own_segment(segment, &name);
@@ -76,14 +90,24 @@ impl Replica {
             if let Some(meta) = self.hints.lock().get(&key).and_then(|line| line.metadata("")) {
                 fill(&mut inode, &meta);
                 for (name, value) in meta.xattrs.iter().flatten() {
-                    op.push(Mutation::PutXattr { ino: inode.ino, name: name.clone(), value: value.clone() });
+                    op.push(Mutation::PutXattr {
+                        ino: inode.ino,
+                        name: name.clone(),
+                        value: value.clone(),
+                    });
                 }
             }
             inode.known = false;
             let cookie = op.tables.new_cookie();
             let segment = inode.segment.clone();
             op.put(&inode);
-            op.push(Mutation::PutDentry(Dentry { parent, name: name.clone(), ino: inode.ino, cookie, segment }));
+            op.push(Mutation::PutDentry(Dentry {
+                parent,
+                name: name.clone(),
+                ino: inode.ino,
+                cookie,
+                segment,
+            }));
             op.push(Mutation::PutRemote(remote(key, &inode, String::new())));
             directory.nlink += 1;
             op.put(&directory);
@@ -97,16 +121,29 @@ impl Replica {
 
     /// A file that is in the way of a directory of the same name gets an alias; its key stays.
     fn step_aside(&self, op: &mut Op<'_>, parent: Ino, name: &[u8], file: Ino) -> Result<()> {
-        let Some(dentry) = op.tables.dentry(parent, name)? else { return Ok(()) };
+        let Some(dentry) = op.tables.dentry(parent, name)? else {
+            return Ok(());
+        };
         let segment = dentry.segment.clone().unwrap_or_else(|| escape_name(name));
         let alias = [name, b" (file beside folder)"].concat();
         let key = format!("{}{segment}", op.tables.directory_key(parent)?.key);
         let shown = String::from_utf8_lossy(&op.tables.path_of(parent, &alias)?).into_owned();
-        op.push(Mutation::DropDentry { parent, name: name.to_vec() });
-        op.push(Mutation::PutDentry(Dentry { name: alias, segment: Some(segment), ..dentry }));
+        op.push(Mutation::DropDentry {
+            parent,
+            name: name.to_vec(),
+        });
+        op.push(Mutation::PutDentry(Dentry {
+            name: alias,
+            segment: Some(segment),
+            ..dentry
+        }));
         op.content_changed(file);
         let reason = "A folder has the same name".to_owned();
-        op.push(Mutation::PutSkipped { key, reason, alias: Some(shown) });
+        op.push(Mutation::PutSkipped {
+            key,
+            reason,
+            alias: Some(shown),
+        });
         Ok(())
     }
 
@@ -138,12 +175,25 @@ impl Replica {
         self.adopt_as(parent, name, segment, (key, info), why)
     }
 
-    fn adopt_as(&self, parent: Ino, name: Vec<u8>, segment: &str, object: (&str, &ObjectInfo), why: Option<String>) -> Result<()> {
+    fn adopt_as(
+        &self,
+        parent: Ino,
+        name: Vec<u8>,
+        segment: &str,
+        object: (&str, &ObjectInfo),
+        why: Option<String>,
+    ) -> Result<()> {
         let (key, info) = object;
         let shown_before = self.view(|tables| Ok(tables.live_inode(parent)?.known))?;
         let hint = self.hints.lock().get(key).and_then(|line| line.metadata(&info.etag.0));
         let ino = self.change(|op| {
-            let mut inode = blank(op, FileKind::File, 0o644, self.options.default_uid, self.options.default_gid);
+            let mut inode = blank(
+                op,
+                FileKind::File,
+                0o644,
+                self.options.default_uid,
+                self.options.default_gid,
+            );
             inode.nlink = 1;
             inode.size = info.size;
             inode.mtime = info.last_modified;
@@ -153,12 +203,22 @@ impl Replica {
             let cookie = op.tables.new_cookie();
             let segment = own_segment(segment, &name);
             op.put(&inode);
-            op.push(Mutation::PutDentry(Dentry { parent, name: name.clone(), ino: inode.ino, cookie, segment }));
+            op.push(Mutation::PutDentry(Dentry {
+                parent,
+                name: name.clone(),
+                ino: inode.ino,
+                cookie,
+                segment,
+            }));
             op.push(Mutation::PutRemote(remote(key.to_owned(), &inode, info.etag.0.clone())));
             op.push(Mutation::AddBacklog(inode.ino));
             if let Some(reason) = why {
                 let shown = String::from_utf8_lossy(&op.tables.path_of(parent, &name)?).into_owned();
-                op.push(Mutation::PutSkipped { key: key.to_owned(), reason, alias: Some(shown) });
+                op.push(Mutation::PutSkipped {
+                    key: key.to_owned(),
+                    reason,
+                    alias: Some(shown),
+                });
             }
             Ok(inode.ino)
         })?;
@@ -173,7 +233,11 @@ impl Replica {
 
     pub(super) fn skip(&self, key: &str, reason: String, alias: Option<String>) -> Result<()> {
         self.change(|op| {
-            op.push(Mutation::PutSkipped { key: key.to_owned(), reason, alias });
+            op.push(Mutation::PutSkipped {
+                key: key.to_owned(),
+                reason,
+                alias,
+            });
             Ok(())
         })
     }
@@ -206,13 +270,28 @@ fn blank(op: &mut Op<'_>, kind: FileKind, mode: u32, uid: u32, gid: u32) -> Inod
 
 fn remote(key: String, inode: &Inode, etag: String) -> Remote {
     let (content_version, meta_version) = (inode.content_version, inode.meta_version);
-    Remote { key, ino: inode.ino, etag, content_version, meta_version, noted: 0 }
+    Remote {
+        key,
+        ino: inode.ino,
+        etag,
+        content_version,
+        meta_version,
+        noted: 0,
+    }
 }
 
 /// The file name that shows a key segment.
 fn name_for(segment: &str) -> Vec<u8> {
-    let name = if is_canonical(segment) { unescape_segment(segment) } else { segment.as_bytes().to_vec() };
-    if name.len() > NAME_LENGTH_MAX_BYTES { alias(segment) } else { name }
+    let name = if is_canonical(segment) {
+        unescape_segment(segment)
+    } else {
+        segment.as_bytes().to_vec()
+    };
+    if name.len() > NAME_LENGTH_MAX_BYTES {
+        alias(segment)
+    } else {
+        name
+    }
 }
 
 /// A name for a segment that cannot have its own.

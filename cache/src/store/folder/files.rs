@@ -31,7 +31,7 @@ pub(super) struct Folder {
     /// Guards the commits of this process; inside, the file whose flock guards those of all.
     commits: Mutex<Option<File>>,
     /// Held shared as long as the store is open: whoever gets it alone may clear old drafts away.
-    presence: Option<File>,
+    presence: Mutex<Option<File>>,
 }
 
 /// An object on its way; removed unless committed.
@@ -56,21 +56,27 @@ impl Folder {
         if !metadata.is_dir() {
             return Err(Failure::Refused("the path is not a folder"));
         }
-        let mut folder = Folder {
+        // Asked without writing: a store is only opened here, and may turn out not to be the right one.
+        let asked = rustix::fs::getxattr(&root, MARKER_XATTR, &mut [0u8; 8][..]);
+        let keeps_metadata = !matches!(asked, Err(rustix::io::Errno::NOTSUP));
+        Ok(Folder {
             name: format!("fs://{}", root.display()),
             identity: (metadata.dev(), metadata.ino()),
             root,
-            keeps_metadata: true,
+            keeps_metadata,
             drafts: AtomicU64::new(0),
             commits: Mutex::new(None),
-            presence: None,
-        };
-        // A folder that cannot be written can still be read.
-        if let Ok(presence) = folder.enter() {
-            folder.keeps_metadata = rustix::fs::fsetxattr(&presence, MARKER_XATTR, b"1", XattrFlags::empty()).is_ok();
-            folder.presence = Some(presence);
+            presence: Mutex::new(None),
+        })
+    }
+
+    /// Enters the store before the first write; reading leaves no trace.
+    fn be_present(&self) -> Result<(), Failure> {
+        let mut presence = self.presence.lock();
+        if presence.is_none() {
+            *presence = Some(self.enter()?);
         }
-        Ok(folder)
+        Ok(())
     }
 
     /// Makes the place for drafts, and clears away what a crash has left there if no other process uses the store.
@@ -192,6 +198,7 @@ impl Folder {
     }
 
     pub(super) fn draft(&self) -> Result<Draft, Failure> {
+        self.be_present()?;
         self.check_root()?;
         let directory = self.root.join(TEMPORARY);
         let number = self.drafts.fetch_add(1, Ordering::Relaxed);
@@ -370,6 +377,7 @@ impl Folder {
     /// Keeps all other commits out, also those of other processes, until it is dropped.
     fn lock(&self) -> Result<Lock<'_>, Failure> {
         self.check_root()?;
+        self.be_present()?;
         let mut guard = self.commits.lock();
         if guard.is_none() {
             std::fs::create_dir_all(self.root.join(TEMPORARY))?;

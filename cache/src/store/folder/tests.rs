@@ -173,10 +173,16 @@ async fn a_folder_that_is_gone_is_not_empty() {
 async fn drafts_of_a_crash_are_cleared_when_nobody_else_is_there() {
     let root = tempfile::tempdir().unwrap();
     let first = FolderStore::open(root.path()).await.unwrap();
+    assert!(
+        !root.path().join(".notefs").exists(),
+        "opening a store writes nothing into it"
+    );
+    put(&first, "a", "1").await;
     std::fs::write(root.path().join(".notefs/tmp/draft-1-1"), "half").unwrap();
     let second = FolderStore::open(root.path()).await.unwrap();
+    put(&second, "a", "2").await;
     assert_eq!(drafts(root.path()), 1, "another process may be writing it");
     drop((first, second));
-    drop(FolderStore::open(root.path()).await.unwrap());
+    put(&FolderStore::open(root.path()).await.unwrap(), "a", "3").await;
     assert_eq!(drafts(root.path()), 0);
 }
