@@ -32,6 +32,12 @@ pub(crate) use tidy::limit_heaps;
 /// How long a change may gather company before it is indexed, while nobody waits for it.
 const INDEX_DELAY_MS: u64 = 50;
 
+/// How long changes that keep coming put off the index, while nobody waits for it, so that a bulk writer has the machine to itself.
+const INDEX_DELAY_LONGEST_MS: u64 = 1_000;
+
+/// How far the index may fall behind before it works all the same.
+const CHANGES_BEHIND_MAX: u64 = 2_000;
+
 /// Changes taken at once.
 const BATCH_CHANGES_MAX: usize = 256;
 
@@ -268,6 +274,7 @@ impl Shared {
 
     /// The thread: one step after the other until it shall stop.
     fn run(&self) {
+        tidy::stand_back();
         let mut backoff = Backoff::default();
         while !self.state.lock().stop {
             let step = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.step()));
@@ -299,7 +306,7 @@ impl Shared {
         let seq = self.state.lock().indexed_seq;
         let written_seq = self.replica.written_seq();
         if written_seq > seq {
-            self.gather_company(written_seq);
+            self.gather_company(seq, written_seq);
             return self.index_changes();
         }
         let now = Instant::now();
@@ -325,14 +332,16 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits a moment while changes keep coming, unless somebody waits for the index.
-    fn gather_company(&self, written_seq: u64) {
-        let mut work = self.work.lock();
-        let new_ones = written_seq > work.seen_written_seq;
-        work.seen_written_seq = written_seq;
-        drop(work);
-        if new_ones {
+    /// Waits a moment while changes keep coming, unless somebody waits for the index or it is far behind.
+    fn gather_company(&self, indexed_seq: u64, mut written_seq: u64) {
+        for _ in 0..INDEX_DELAY_LONGEST_MS / INDEX_DELAY_MS {
+            let behind = written_seq.saturating_sub(indexed_seq);
+            let seen = std::mem::replace(&mut self.work.lock().seen_written_seq, written_seq);
+            if written_seq == seen || behind > CHANGES_BEHIND_MAX || self.state.lock().waiters > 0 {
+                return;
+            }
             self.sleep(Duration::from_millis(INDEX_DELAY_MS));
+            written_seq = self.replica.written_seq();
         }
     }
 

@@ -72,7 +72,7 @@ const LEFT_NAMES_MAX: usize = 10;
 const IO_THREADS: usize = 2;
 
 /// Threads that answer the kernel.
-const FUSE_THREADS: usize = 4;
+const FUSE_THREADS: usize = 2;
 
 /// Reasons to end that may wait to be heard.
 const ENDS_MAX: usize = 16;

@@ -23,12 +23,8 @@ impl Tables {
             Mutation::WriteContent { ino, offset, bytes } => self.write_content(*ino, *offset as usize, bytes)?,
             Mutation::ResizeContent { ino, size } => self.resize_content(*ino, *size as usize)?,
             Mutation::DropContent(ino) => self.set_content(*ino, None),
-            Mutation::PutPresent { ino, ranges } => self.put_present(*ino, ranges)?,
-            Mutation::DropPresent(ino) => {
-                self.execute("DELETE FROM blob WHERE ino = ?1", params![*ino as i64])?;
-                self.cache.present.put(*ino, Vec::new());
-                self.set_local(*ino, 0);
-            }
+            Mutation::PutPresent { ino, ranges } => self.put_present(*ino, ranges),
+            Mutation::DropPresent(ino) => self.put_present(*ino, &[]),
             Mutation::PutXattr { ino, name, value } => {
                 self.execute(
                     "INSERT OR REPLACE INTO xattr VALUES (?1, ?2, ?3)",
@@ -98,8 +94,7 @@ impl Tables {
         self.cache.put_inode(ino, None);
         self.set_content(ino, None);
         self.execute("DELETE FROM xattr WHERE ino = ?1", params![ino as i64])?;
-        self.execute("DELETE FROM blob WHERE ino = ?1", params![ino as i64])?;
-        self.cache.present.put(ino, Vec::new());
+        self.put_present(ino, &[]);
         self.directory_keys.remove(&ino);
         self.set_local(ino, 0);
         Ok(())
@@ -159,18 +154,10 @@ impl Tables {
         Ok(())
     }
 
-    fn put_present(&mut self, ino: Ino, ranges: &[(u64, u64)]) -> Result<()> {
-        let encoded: Vec<u8> = ranges
-            .iter()
-            .flat_map(|(start, end)| [start.to_le_bytes(), end.to_le_bytes()].concat())
-            .collect();
-        self.execute(
-            "INSERT OR REPLACE INTO blob VALUES (?1, ?2)",
-            params![ino as i64, encoded],
-        )?;
+    fn put_present(&mut self, ino: Ino, ranges: &[(u64, u64)]) {
         self.set_local(ino, ranges.iter().map(|(start, end)| end - start).sum());
+        self.cache.dirty_present.insert(ino);
         self.cache.present.put(ino, ranges.to_vec());
-        Ok(())
     }
 
     pub(super) fn set_local(&mut self, ino: Ino, bytes: u64) {

@@ -30,6 +30,8 @@ pub(super) struct RowCache {
     /// The rows that wait for the commit.
     pub(super) dirty_inodes: HashSet<Ino>,
     pub(super) dirty_contents: HashSet<Ino>,
+    /// No ranges at all: the row goes.
+    pub(super) dirty_present: HashSet<Ino>,
 }
 
 impl Default for RowCache {
@@ -42,6 +44,7 @@ impl Default for RowCache {
             present: LruCache::unbounded(),
             dirty_inodes: HashSet::new(),
             dirty_contents: HashSet::new(),
+            dirty_present: HashSet::new(),
         }
     }
 }
@@ -60,7 +63,7 @@ impl RowCache {
                 self.content_bytes -= slot.value.map_or(0, |bytes| bytes.len());
             }
         }
-        while self.present.len() > PRESENT_MAX {
+        while self.present.len() > PRESENT_MAX && self.dirty_present.is_empty() {
             self.present.pop_lru();
         }
     }

@@ -101,6 +101,7 @@ impl Tables {
                 };
             }
         }
+        self.flush_present()?;
         let mut meta = self
             .connection
             .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
@@ -116,7 +117,22 @@ impl Tables {
         Ok(())
     }
 
+    fn flush_present(&self) -> rusqlite::Result<()> {
+        let mut put = self
+            .connection
+            .prepare_cached("INSERT OR REPLACE INTO blob VALUES (?1, ?2)")?;
+        let mut drop = self.connection.prepare_cached("DELETE FROM blob WHERE ino = ?1")?;
+        for ino in &self.cache.dirty_present {
+            match self.cache.present.peek(ino).filter(|ranges| !ranges.is_empty()) {
+                Some(ranges) => put.execute(params![*ino as i64, super::query::encode_ranges(ranges)])?,
+                None => drop.execute(params![*ino as i64])?,
+            };
+        }
+        Ok(())
+    }
+
     fn mark_clean(&mut self) {
+        self.cache.dirty_present.clear();
         for ino in self.cache.dirty_inodes.drain() {
             if let Some(slot) = self.cache.inodes.peek_mut(&ino) {
                 slot.dirty = false;

@@ -332,6 +332,13 @@ fn read_remote(row: &Row<'_>) -> rusqlite::Result<Remote> {
     })
 }
 
+pub(super) fn encode_ranges(ranges: &[(u64, u64)]) -> Vec<u8> {
+    ranges
+        .iter()
+        .flat_map(|(start, end)| [start.to_le_bytes(), end.to_le_bytes()].concat())
+        .collect()
+}
+
 pub(super) fn decode_ranges(encoded: &[u8]) -> Vec<(u64, u64)> {
     let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
     encoded

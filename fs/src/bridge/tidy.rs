@@ -13,6 +13,9 @@ const NOTES_MIN: u64 = 1_000;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HEAPS_MAX: libc::c_int = 2;
 
+/// Niceness of the index thread.
+const INDEX_NICENESS: libc::c_int = 10;
+
 /// Buffers from this size on get pages of their own, which go back to the system with them. (Left alone, the allocator
 /// takes even the 16 MiB buffers of the FUSE threads from a heap, and then they cost memory before they are used.)
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -57,6 +60,17 @@ pub(crate) fn limit_heaps() {
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, HEAPS_MAX);
         libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES_MIN_BYTES);
+    }
+}
+
+/// Lets the threads that programs wait for go first; for the calling thread only.
+pub(super) fn stand_back() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: it sets a number of the calling thread; no memory is touched.
+    let changed = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, INDEX_NICENESS) };
+    #[cfg(target_os = "linux")]
+    if changed != 0 {
+        tracing::debug!("The index thread keeps its priority");
     }
 }
 
