@@ -10,13 +10,16 @@ use crate::error::Result;
 use crate::replica::{RESERVED_NAME, Replica};
 use crate::state::{Inode, Remote};
 use crate::store::{Condition, ObjectKey, ObjectMetadata, PartialMetadata, StoreResult, UserMetadata};
-use crate::types::FileKind;
+use crate::types::{FileKind, ROOT_INO};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 /// Lines kept in memory while a bucket is adopted.
 const LINES_MAX: usize = 1_000_000;
+
+/// Stands for the root directory, which has no key; no object can have this one.
+pub(crate) const ROOT_KEY: &str = "/";
 
 /// Rows read under one lock.
 const ROWS_PER_STEP: usize = 250;
@@ -40,6 +43,11 @@ impl Line {
     pub(crate) fn metadata(&self, etag: &str) -> Option<PartialMetadata> {
         (self.etag == etag).then(|| ObjectMetadata::decode(&self.meta))
     }
+}
+
+fn write_line(body: &mut Vec<u8>, line: &Line) {
+    serde_json::to_writer(&mut *body, line).unwrap_or_default();
+    body.push(b'\n');
 }
 
 /// The prefix of all hint objects.
@@ -104,6 +112,10 @@ impl Replica {
 
     fn hint_lines(&self) -> Result<Vec<u8>> {
         let mut body = Vec::new();
+        let root = self.view(|tables| Ok((tables.live_inode(ROOT_INO)?, tables.xattrs(ROOT_INO)?)))?;
+        let meta = self.object_metadata(&root.0, root.1).encode();
+        let (key, etag) = (ROOT_KEY.to_owned(), String::new());
+        write_line(&mut body, &Line { key, etag, meta });
         let mut after = String::new();
         loop {
             let rows = self.view(|tables| {
@@ -119,8 +131,7 @@ impl Replica {
             let Some(last) = rows.0.last() else { return Ok(body) };
             after = last.key.clone();
             for line in rows.1 {
-                serde_json::to_writer(&mut body, &line).unwrap_or_default();
-                body.push(b'\n');
+                write_line(&mut body, &line);
             }
         }
     }
@@ -131,9 +142,15 @@ impl Replica {
             return None;
         }
         let meta = self.object_metadata(inode, xattrs).encode();
+        // Markers have no version that a listing could show.
+        let etag = if inode.is_dir() {
+            String::new()
+        } else {
+            row.etag.clone()
+        };
         Some(Line {
             key: row.key.clone(),
-            etag: row.etag.clone(),
+            etag,
             meta,
         })
     }

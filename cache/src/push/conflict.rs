@@ -5,7 +5,7 @@
 use super::run::Snapshot;
 use crate::error::Result;
 use crate::replica::{Replica, conflict_name};
-use crate::state::{Dentry, Inode, LoggedChange, Mutation, Place, Remote};
+use crate::state::{Dentry, Inode, LoggedChange, Mutation, Remote};
 use crate::store::{ETag, ObjectInfo, ObjectKey, ObjectMetadata, PartialMetadata};
 use crate::types::FileKind;
 use std::sync::Arc;
@@ -159,26 +159,19 @@ impl Replica {
 }
 
 fn foreign_inode(ino: u64, info: &ObjectInfo, meta: &PartialMetadata, replica: &Replica) -> Inode {
+    let options = &replica.options;
+    let owner = (
+        meta.uid.unwrap_or(options.default_uid),
+        meta.gid.unwrap_or(options.default_gid),
+    );
+    let kind = meta.kind.unwrap_or(FileKind::File);
+    let inode = Inode::new(ino, kind, meta.mode.unwrap_or(0o644), owner, info.last_modified);
     Inode {
-        ino,
-        kind: meta.kind.unwrap_or(FileKind::File),
-        mode: meta.mode.unwrap_or(0o644),
-        uid: meta.uid.unwrap_or(replica.options.default_uid),
-        gid: meta.gid.unwrap_or(replica.options.default_gid),
         rdev: meta.rdev.unwrap_or(0),
-        nlink: 1,
         size: info.size,
-        atime: info.last_modified,
         mtime: meta.mtime.unwrap_or(info.last_modified),
-        ctime: info.last_modified,
-        content_version: 1,
-        meta_version: 1,
         base_version: 1,
-        place: Place::Nowhere,
-        known: true,
-        link_id: 0,
-        parent: 0,
         text: meta.target.clone().unwrap_or_default(),
-        segment: None,
+        ..inode
     }
 }

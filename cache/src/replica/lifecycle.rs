@@ -275,26 +275,11 @@ fn random_name() -> String {
 }
 
 fn root_inode(now: Timestamp, options: &Options) -> Inode {
+    let owner = (options.default_uid, options.default_gid);
+    let root = Inode::new(ROOT_INO, FileKind::Directory, 0o755, owner, now);
     Inode {
-        ino: ROOT_INO,
-        kind: FileKind::Directory,
-        mode: 0o755,
-        uid: options.default_uid,
-        gid: options.default_gid,
-        rdev: 0,
-        nlink: 2,
-        size: 0,
-        atime: now,
-        mtime: now,
-        ctime: now,
-        content_version: 1,
-        meta_version: 1,
-        base_version: 0,
-        place: Place::Nowhere,
         known: false,
-        link_id: 0,
         parent: ROOT_INO,
-        text: Vec::new(),
-        segment: None,
+        ..root
     }
 }

@@ -285,27 +285,15 @@ fn fresh_inode(op: &mut Op<'_>, directory: &Inode, name: &[u8], new: &NewInode) 
         FileKind::Symlink => new.target.clone(),
         _ => Vec::new(),
     };
+    let mode = (new.mode & 0o7777) | if inherits && is_dir { SETGID } else { 0 };
+    let owner = (new.uid, if inherits { directory.gid } else { new.gid });
+    let inode = Inode::new(op.tables.new_ino(), new.kind, mode, owner, op.now);
+    let parent = if is_dir { directory.ino } else { 0 };
     Ok(Inode {
-        ino: op.tables.new_ino(),
-        kind: new.kind,
-        mode: (new.mode & 0o7777) | if inherits && is_dir { SETGID } else { 0 },
-        uid: new.uid,
-        gid: if inherits { directory.gid } else { new.gid },
         rdev: new.rdev,
-        nlink: if is_dir { 2 } else { 1 },
-        size: 0,
-        atime: op.now,
-        mtime: op.now,
-        ctime: op.now,
-        content_version: 1,
-        meta_version: 1,
-        base_version: 0,
-        place: Place::Nowhere,
-        known: true,
-        link_id: 0,
-        parent: if is_dir { directory.ino } else { 0 },
+        parent,
         text,
-        segment: None,
+        ..inode
     })
 }
 

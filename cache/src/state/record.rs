@@ -52,6 +52,32 @@ pub(crate) struct Inode {
 }
 
 impl Inode {
+    /// An empty inode that is here and nowhere else, with all its times at `now`.
+    pub(crate) fn new(ino: Ino, kind: FileKind, mode: u32, owner: (u32, u32), now: Timestamp) -> Inode {
+        Inode {
+            ino,
+            kind,
+            mode,
+            uid: owner.0,
+            gid: owner.1,
+            rdev: 0,
+            nlink: if kind == FileKind::Directory { 2 } else { 1 },
+            size: 0,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            content_version: 1,
+            meta_version: 1,
+            base_version: 0,
+            place: Place::Nowhere,
+            known: true,
+            link_id: 0,
+            parent: 0,
+            text: Vec::new(),
+            segment: None,
+        }
+    }
+
     pub(crate) fn attr(&self) -> Attr {
         let size = if self.kind == FileKind::Symlink {
             self.text.len() as u64

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::replica::metadata::{fill, learn};
 use crate::replica::op::Op;
 use crate::replica::{RESERVED_NAME, Replica};
-use crate::state::{Dentry, Inode, Mutation, Place, Remote};
+use crate::state::{Dentry, Inode, Mutation, Remote};
 use crate::store::{Listed, ObjectInfo, ObjectKey, escape_name, is_canonical, unescape_segment};
 use crate::types::*;
 use std::collections::HashSet;
@@ -194,7 +194,6 @@ impl Replica {
                 self.options.default_uid,
                 self.options.default_gid,
             );
-            inode.nlink = 1;
             inode.size = info.size;
             inode.mtime = info.last_modified;
             inode.atime = info.last_modified;
@@ -243,28 +242,13 @@ impl Replica {
     }
 }
 
+/// An inode whose content is in the bucket and whose metadata is to be found out.
 fn blank(op: &mut Op<'_>, kind: FileKind, mode: u32, uid: u32, gid: u32) -> Inode {
+    let inode = Inode::new(op.tables.new_ino(), kind, mode, (uid, gid), op.now);
     Inode {
-        ino: op.tables.new_ino(),
-        kind,
-        mode,
-        uid,
-        gid,
-        rdev: 0,
-        nlink: 2,
-        size: 0,
-        atime: op.now,
-        mtime: op.now,
-        ctime: op.now,
-        content_version: 1,
-        meta_version: 1,
         base_version: 1,
-        place: Place::Nowhere,
         known: false,
-        link_id: 0,
-        parent: 0,
-        text: Vec::new(),
-        segment: None,
+        ..inode
     }
 }
 
