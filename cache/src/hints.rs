@@ -10,16 +10,13 @@ use crate::error::Result;
 use crate::replica::{RESERVED_NAME, Replica};
 use crate::state::{Inode, Remote};
 use crate::store::{Condition, ObjectKey, ObjectMetadata, PartialMetadata, StoreResult, UserMetadata};
-use crate::types::{FileKind, ROOT_INO};
+use crate::types::FileKind;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 /// Lines kept in memory while a bucket is adopted.
 const LINES_MAX: usize = 1_000_000;
-
-/// Stands for the root directory, which has no key; no object can have this one.
-pub(crate) const ROOT_KEY: &str = "/";
 
 /// Rows read under one lock.
 const ROWS_PER_STEP: usize = 250;
@@ -112,10 +109,6 @@ impl Replica {
 
     fn hint_lines(&self) -> Result<Vec<u8>> {
         let mut body = Vec::new();
-        let root = self.view(|tables| Ok((tables.live_inode(ROOT_INO)?, tables.xattrs(ROOT_INO)?)))?;
-        let meta = self.object_metadata(&root.0, root.1).encode();
-        let (key, etag) = (ROOT_KEY.to_owned(), String::new());
-        write_line(&mut body, &Line { key, etag, meta });
         let mut after = String::new();
         loop {
             let rows = self.view(|tables| {

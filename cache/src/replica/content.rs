@@ -104,9 +104,12 @@ impl Replica {
     /// Makes the content a blob that is known to be dirty *before* its bytes change: should the daemon die in between, the
     /// bucket is brought up to date with whatever is there.
     pub(super) fn to_blob(&self, ino: Ino) -> Result<()> {
-        let inode = self.view(|tables| regular(known_inode(tables, ino)?))?;
-        let clean = self.view(|tables| is_stored(tables, &inode))?;
-        if inode.place == Place::Blob && !clean {
+        let (inode, owed) = self.view(|tables| {
+            let inode = regular(known_inode(tables, ino)?)?;
+            Ok((inode, tables.dirty.contains_key(&ino)))
+        })?;
+        // A push under way could settle the very version that these bytes are about to change: then there must be a new one.
+        if inode.place == Place::Blob && owed && !self.pusher.is_in_flight(ino) {
             return Ok(());
         }
         if inode.place == Place::Nowhere && inode.size > 0 && inode.size <= INLINE_BYTES_MAX {

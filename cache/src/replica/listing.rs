@@ -5,9 +5,7 @@
 
 use super::Replica;
 use super::flights::Flight;
-use super::metadata::fill;
 use crate::error::{Error, Result};
-use crate::hints::ROOT_KEY;
 use crate::store::{Listed, Lister, ObjectKey, StoreError};
 use crate::types::*;
 use std::collections::HashSet;
@@ -122,17 +120,7 @@ impl Replica {
         } else {
             Default::default()
         };
-        let root = hints.get(ROOT_KEY).and_then(|line| line.metadata(""));
         *self.hints.lock() = hints;
-        self.change(|op| {
-            let mut inode = op.tables.live_inode(ROOT_INO)?;
-            if let Some(meta) = root.filter(|_| !inode.known) {
-                fill(&mut inode, &meta);
-                inode.known = false;
-                op.put(&inode);
-            }
-            Ok(())
-        })?;
         let mut bears = ours || self.bears_metadata();
         let samples = page
             .iter()
