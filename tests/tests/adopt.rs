@@ -175,6 +175,8 @@ fn rsync(from: &Path, to: &Path) -> Result<()> {
     let copy = |flags: &str| shell(from, &format!("rsync {flags} -aHX --delete ./ '{}/'", to.display()));
     copy("")?;
     let left = copy("-i --checksum --dry-run")?;
+    // The times of the mount's root itself are not promised: see the weak spots in fs/SEMANTICS.md.
+    let left: String = left.lines().filter(|line| *line != ".d..t...... ./").collect();
     ensure!(left.is_empty(), "rsync would copy again: {left}");
     Ok(())
 }
