@@ -45,11 +45,13 @@ mod mount_table;
 mod negotiate;
 mod notify;
 mod reply;
+mod turns;
 
 pub use mount_table::{MountError, clear_dead_mount};
 
 use handlers::FrontEnd;
 use notify::KernelCache;
+use turns::Turns;
 
 /// What `mount` and `/proc/mounts` show as the type: `fuse.notefs`.
 const SUBTYPE: &str = "notefs";
@@ -79,6 +81,7 @@ pub struct FuseSession {
     /// The device that the kernel's requests come from.
     channel: File,
     kernel: Arc<KernelCache>,
+    turns: Arc<Turns>,
     notifications: Option<JoinHandle<()>>,
     ended: watch::Receiver<bool>,
     runtime: tokio::runtime::Handle,
@@ -97,15 +100,17 @@ pub fn mount(filesystem: Arc<Filesystem>, options: FuseOptions) -> io::Result<Fu
         .set_observer(Arc::clone(&kernel) as Arc<dyn Observer>);
     let runtime = filesystem.runtime().clone();
     let (ended_sender, ended) = watch::channel(false);
+    let turns = Arc::new(Turns::new(options.threads.max(1)));
     let front_end = FrontEnd::new(
         Arc::clone(&filesystem),
-        Arc::clone(&kernel),
+        (Arc::clone(&kernel), Arc::clone(&turns)),
         options.stored_on_close,
         ended_sender,
     );
     let session = Session::new(front_end, &mountpoint, &session_config(&options))?;
     let device = mount_table::device_of(&mountpoint);
     let channel = File::from(session.as_fd().try_clone_to_owned()?);
+    turns.set_channel(channel.try_clone()?);
     let notifications = Some(kernel.start(filesystem, session.notifier(), channel.try_clone()?)?);
     let session = ManuallyDrop::new(session.spawn()?);
     Ok(FuseSession {
@@ -113,6 +118,7 @@ pub fn mount(filesystem: Arc<Filesystem>, options: FuseOptions) -> io::Result<Fu
         device,
         channel,
         kernel,
+        turns,
         notifications,
         ended,
         runtime,
@@ -161,10 +167,12 @@ impl FuseSession {
     pub fn unmount(&self, lazy: bool) -> io::Result<()> {
         let is_ours = || self.device.is_some() && mount_table::device_of(&self.mountpoint) == self.device;
         if is_connected(&self.channel) && is_ours() {
-            mount_table::unmount(&self.mountpoint, lazy)
-        } else {
-            Ok(())
+            mount_table::unmount(&self.mountpoint, lazy)?;
         }
+        if !is_connected(&self.channel) {
+            self.turns.end();
+        }
+        Ok(())
     }
 
     /// Whether the mount is gone, by [`FuseSession::unmount`] or by `umount` from outside.

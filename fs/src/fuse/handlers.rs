@@ -5,6 +5,7 @@ use super::directory::{Plain, Plus, fill};
 use super::negotiate::negotiate;
 use super::notify::KernelCache;
 use super::reply::{self, Answers};
+use super::turns::Turns;
 use crate::filesystem::{Caller, Filesystem, panic_text};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
@@ -25,10 +26,14 @@ use tokio::sync::watch;
 /// Longest range that one COPY_FILE_RANGE may copy: its reply counts in 32 bits, and nothing else interrupts it.
 const COPY_LENGTH_MAX_BYTES: u64 = 64 << 20;
 
+/// Requests for no more bytes than this are answered before another event loop would be awake.
+const QUICK_LENGTH_MAX_BYTES: u64 = 32 << 10;
+
 /// The handlers of one mount.
 pub(super) struct FrontEnd {
     filesystem: Arc<Filesystem>,
     answers: Answers,
+    turns: Arc<Turns>,
     stored_on_close: bool,
     ended: watch::Sender<bool>,
 }
@@ -36,7 +41,7 @@ pub(super) struct FrontEnd {
 impl FrontEnd {
     pub(super) fn new(
         filesystem: Arc<Filesystem>,
-        kernel: Arc<KernelCache>,
+        (kernel, turns): (Arc<KernelCache>, Arc<Turns>),
         stored_on_close: bool,
         ended: watch::Sender<bool>,
     ) -> FrontEnd {
@@ -48,6 +53,7 @@ impl FrontEnd {
         FrontEnd {
             filesystem,
             answers,
+            turns,
             stored_on_close,
             ended,
         }
@@ -59,6 +65,14 @@ impl FrontEnd {
         tracing::trace!(operation, caller.pid, caller.uid, "Request");
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler(caller, reply))) {
             tracing::error!(operation, "The handler panicked: {}", panic_text(panic.as_ref()));
+        }
+        self.turns.finish();
+    }
+
+    /// More bytes than these take long enough for another event loop to take over meanwhile.
+    fn call_another_for(&self, length_bytes: u64) {
+        if length_bytes > QUICK_LENGTH_MAX_BYTES {
+            self.turns.call_another();
         }
     }
 
@@ -127,6 +141,9 @@ impl fuser::Filesystem for FrontEnd {
         reply: ReplyAttr,
     ) {
         self.serve(request, "setattr", reply, |caller, reply| {
+            if size.is_some() {
+                self.turns.call_another();
+            }
             let change = convert::attr_change(caller, mode, (uid, gid), size, (atime, mtime));
             self.filesystem.set_attr(ino.0, change, self.answers.attr(reply));
         });
@@ -251,6 +268,7 @@ impl fuser::Filesystem for FrontEnd {
         reply: ReplyData,
     ) {
         self.serve(request, "read", reply, |_, reply| {
+            self.call_another_for(u64::from(size));
             self.filesystem.read(ino.0, offset, size as usize, reply::data(reply));
         });
     }
@@ -268,6 +286,7 @@ impl fuser::Filesystem for FrontEnd {
         reply: ReplyWrite,
     ) {
         self.serve(request, "write", reply, |_, reply| {
+            self.call_another_for(data.len() as u64);
             let clear_setid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
             self.filesystem
                 .write(ino.0, offset, data, clear_setid, reply::written(reply));
@@ -436,6 +455,7 @@ impl fuser::Filesystem for FrontEnd {
             let Some(mode) = convert::allocate_mode(mode) else {
                 return reply.error(Errno::EOPNOTSUPP);
             };
+            self.turns.call_another();
             self.filesystem.allocate(
                 ino.0,
                 mode,
@@ -479,6 +499,7 @@ impl fuser::Filesystem for FrontEnd {
                 return reply.error(Errno::EINVAL);
             }
             let length = length.min(COPY_LENGTH_MAX_BYTES);
+            self.call_another_for(length);
             let (from, to) = ((from.0, offset_from), (to.0, offset_to));
             self.filesystem
                 .copy_range(from, to, length, caller.clears_setid(), reply::written(reply));
