@@ -51,7 +51,11 @@ impl LookAhead {
     }
 
     fn note(&mut self, hit: bool) {
-        self.penalty = if hit { 0 } else { (self.penalty * 2).clamp(1, LEFT_OUT_MAX) };
+        self.penalty = if hit {
+            0
+        } else {
+            (self.penalty * 2).clamp(1, LEFT_OUT_MAX)
+        };
         self.left_out = self.penalty;
     }
 }
