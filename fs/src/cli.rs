@@ -8,6 +8,7 @@ mod find;
 mod mount;
 pub(crate) mod output;
 mod progress;
+mod run;
 mod status;
 pub(crate) mod units;
 mod unmount;
@@ -43,6 +44,7 @@ fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Mount(args) if args.daemon => Ok(crate::daemon::run()),
         Command::Mount(args) => mount::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Sync(args) => wait::sync(&args),

@@ -13,3 +13,4 @@ mod control;
 mod daemon;
 mod failure;
 mod mount;
+mod supervise;

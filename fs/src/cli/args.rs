@@ -34,6 +34,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Mount a store as a folder
     Mount(Box<MountArgs>),
+    /// Mount a store, run a command with it, store what it wrote and leave with its exit code
+    Run(Box<RunArgs>),
     /// Store what is left, unmount a folder and end its daemon
     Unmount(UnmountArgs),
     /// Show how far changes have come: written, synced, stored, indexed
@@ -131,6 +133,47 @@ pub(crate) struct MountArgs {
     /// Set by notefs itself when it starts the daemon.
     #[arg(long, hide = true)]
     pub(crate) daemon: bool,
+}
+
+/// `notefs run`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "notefs run [OPTIONS] [STORE] DIR -- COMMAND [ARGUMENTS]...",
+    after_help = "\
+For containers, jobs and machines that vanish: it may be process 1. Signals go to the command, whose
+folder is in NOTEFS_DIR. When it has ended, the rest is stored and the folder unmounted.
+
+Exits with the command's code; 74 if something could not be stored within --drain, and says what.
+
+Examples:
+  notefs run s3://tenant-7 /notes -- my-service --data /notes
+  notefs run --wait indexed ~/notes -- sh -c 'notefs search \"$NOTEFS_DIR\" todo'
+  notefs run --drain 5m s3://ci-artifacts /out -- make report"
+)]
+pub(crate) struct RunArgs {
+    /// The mount.
+    #[command(flatten)]
+    pub(crate) mount: MountArgs,
+
+    /// How long the store may take after the command has ended
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    pub(crate) drain: Duration,
+
+    /// How long the command may take to end once it was asked to, before it is killed
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub(crate) grace: Duration,
+
+    /// Wait for this before the command is started
+    #[arg(long, value_name = "STEP")]
+    pub(crate) wait: Option<WaitFor>,
+
+    /// How long to wait for that
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub(crate) wait_timeout: Duration,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// `notefs unmount`.
