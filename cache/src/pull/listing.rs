@@ -1,4 +1,4 @@
-//! Looking at the whole bucket, for what no feed tells of: other tools' writes, and what feeds have forgotten.
+//! Looking at the whole bucket, or at one directory that is in use, for what no feed tells of: other tools' writes, and what feeds have forgotten.
 //!
 //! The lines are compared with the rows page by page, so that a bucket of any size costs little memory: of what was seen only hashes are
 //! kept, to find what has vanished.
@@ -69,19 +69,38 @@ impl Replica {
         if !known {
             return Ok((0, 0));
         }
-        let listed = self.compare_everything(began).await;
-        if let Err(crate::Error::Store(error)) = &listed {
-            self.note_health::<()>(&Err(error.clone()));
-        }
-        let found = listed?;
-        self.note_health(&Ok::<(), StoreError>(()));
+        let found = self.compare("", true, began).await?;
         let (count, pages) = (found.looks.len() + found.vanished.len(), found.pages);
         self.bring_about(found, began).await?;
         Ok((count, pages))
     }
 
-    async fn compare_everything(&self, began: u64) -> Result<Differences> {
-        let mut lister = self.store.list("", true).await?;
+    /// Looks at the names in one directory alone; answers how many differed.
+    pub(super) async fn look_at_directory(self: &Arc<Self>, dir: Ino) -> Result<usize> {
+        let _reading = self.read_listing();
+        let place = self.view(|tables| {
+            let known = tables.inode(dir)?.is_some_and(|inode| inode.known && inode.nlink > 0);
+            Ok((tables.op(), if known { Some(tables.directory_key(dir)?.key) } else { None }))
+        })?;
+        let (began, Some(prefix)) = place else { return Ok(0) };
+        let found = self.compare(&prefix, false, began).await?;
+        let count = found.looks.len() + found.vanished.len();
+        self.bring_about(found, began).await?;
+        Ok(count)
+    }
+
+    async fn compare(&self, prefix: &str, recursive: bool, began: u64) -> Result<Differences> {
+        let listed = self.compare_pages(prefix, recursive, began).await;
+        if let Err(crate::Error::Store(error)) = &listed {
+            self.note_health::<()>(&Err(error.clone()));
+        }
+        let found = listed?;
+        self.note_health(&Ok::<(), StoreError>(()));
+        Ok(found)
+    }
+
+    async fn compare_pages(&self, prefix: &str, recursive: bool, began: u64) -> Result<Differences> {
+        let mut lister = self.store.list(prefix, recursive).await?;
         let (mut shown, mut found) = (Shown::default(), Differences::default());
         while let Some(page) = lister.next_page().await? {
             found.pages += 1;
@@ -91,7 +110,7 @@ impl Replica {
             let room = LOOKS_MAX.saturating_sub(found.looks.len());
             found.looks.extend(self.compare_page(&page, began)?.into_iter().take(room));
         }
-        self.find_vanished(&shown, began, &mut found)?;
+        self.find_vanished((prefix, recursive), &shown, &mut found, began)?;
         Ok(found)
     }
 
@@ -127,14 +146,21 @@ impl Replica {
         Ok(looks)
     }
 
-    fn find_vanished(&self, shown: &Shown, began: u64, found: &mut Differences) -> Result<()> {
+    fn find_vanished(
+        &self,
+        (prefix, recursive): (&str, bool),
+        shown: &Shown,
+        found: &mut Differences,
+        began: u64,
+    ) -> Result<()> {
         let mut after = String::new();
         let mut doubtful = HashSet::new();
         loop {
-            let rows = self.view(|tables| tables.remotes_under("", &after, ROWS_PER_STEP))?;
+            let rows = self.view(|tables| tables.remotes_under(prefix, &after, ROWS_PER_STEP))?;
             let Some(last) = rows.last() else { break };
             after = last.key.clone();
-            for row in rows.into_iter().filter(|row| !shown.has(&row.key)) {
+            let below = |row: &Remote| recursive || !row.key[prefix.len()..].contains('/');
+            for row in rows.into_iter().filter(|row| below(row) && !shown.has(&row.key)) {
                 if row.key.ends_with('/') {
                     if row.noted <= began {
                         doubtful.insert(row.ino);
@@ -143,6 +169,9 @@ impl Replica {
                     found.vanished.push(row);
                 }
             }
+        }
+        if !recursive {
+            return Ok(());
         }
         // A machine that deletes a directory's last file writes its marker a moment later: so look twice.
         let before = std::mem::replace(&mut *self.puller.doubtful.lock(), doubtful.clone());

@@ -5,7 +5,7 @@ use super::pace::feed_interval_ms;
 use super::Look;
 use crate::error::Result;
 use crate::feed::{Entry, FeedText};
-use crate::replica::{FOREIGN, Replica};
+use crate::replica::{FOREIGN, PeerStatus, Replica};
 use crate::state::Tables;
 use crate::store::{ETag, FEED_PREFIX, Fresh, ObjectInfo, ObjectKey, ObjectMetadata};
 use crate::types::Timestamp;
@@ -24,7 +24,7 @@ pub(crate) struct Peer {
     position: Option<(String, u64)>,
     /// When it was last asked for, and when it last had something new (monotonic, ms).
     asked_ms: u64,
-    changed_ms: u64,
+    changed_ms: Option<u64>,
 }
 
 /// What a feed says beyond what was read of it.
@@ -106,7 +106,7 @@ impl Replica {
         let unused_ms = self.unused_ms();
         let mut peers = self.puller.peers.lock();
         let due = |peer: &Peer| {
-            let interval_ms = feed_interval_ms(unused_ms, now_ms.saturating_sub(peer.changed_ms));
+            let interval_ms = feed_interval_ms(unused_ms, peer.changed_ms.map(|at| now_ms.saturating_sub(at)));
             peer.asked_ms == 0 || now_ms >= peer.asked_ms + interval_ms
         };
         let due = peers.iter_mut().filter(|(_, peer)| due(peer));
@@ -115,6 +115,10 @@ impl Replica {
             writer.clone()
         })
         .collect()
+    }
+
+    pub(super) fn all_peers(&self) -> Vec<String> {
+        self.puller.peers.lock().keys().cloned().collect()
     }
 
     /// Asks for one feed, and brings about what it says.
@@ -157,7 +161,7 @@ impl Replica {
             peer.etag = Some(etag);
             peer.position = position;
             if !first {
-                peer.changed_ms = self.now_ms();
+                peer.changed_ms = Some(self.now_ms());
             }
         }
     }
@@ -196,15 +200,18 @@ impl Replica {
         }
     }
 
-    /// The writers that are followed, and how long ago each had something new, in milliseconds.
-    pub(crate) fn peers(&self) -> Vec<(String, u64)> {
+    /// The writers that are followed.
+    pub(crate) fn peers(&self) -> Vec<PeerStatus> {
         let now_ms = self.now_ms();
         let peers = self.puller.peers.lock();
         let mut peers: Vec<_> = peers
             .iter()
-            .map(|(writer, peer)| (writer.clone(), now_ms.saturating_sub(peer.changed_ms)))
+            .map(|(writer, peer)| PeerStatus {
+                writer: writer.clone(),
+                quiet_ms: peer.changed_ms.map(|at| now_ms.saturating_sub(at)),
+            })
             .collect();
-        peers.sort();
+        peers.sort_by(|a, b| a.writer.cmp(&b.writer));
         peers
     }
 }
