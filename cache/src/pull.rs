@@ -61,6 +61,9 @@ pub(crate) struct Look {
 /// What the pull side remembers between rounds.
 #[derive(Default)]
 pub(crate) struct Puller {
+    /// One task at a time reads feeds, and one lists.
+    feeds: tokio::sync::Mutex<()>,
+    listings: tokio::sync::Mutex<()>,
     /// One round at a time brings changes about.
     round: tokio::sync::Mutex<()>,
     pub(crate) readers: readers::Readers,
@@ -131,10 +134,13 @@ impl Replica {
     /// Looks at once, at the feeds of all other writers and, with `everything` or where a feed has a gap, at the whole bucket. What was
     /// found has taken effect when it returns, but for what waits for a reader.
     pub async fn pull(self: &Arc<Self>, everything: bool) -> Result<()> {
+        let feeds = self.puller.feeds.lock().await;
         self.discover_peers().await?;
         for writer in self.all_peers() {
             Arc::clone(self).read_peer(writer).await?;
         }
+        drop(feeds);
+        let _listings = self.puller.listings.lock().await;
         if everything || self.puller.list_soon.swap(false, Ordering::AcqRel) {
             self.look_at_everything().await?;
         }
@@ -155,6 +161,7 @@ impl Replica {
             if now_ms < not_before_ms {
                 continue;
             }
+            let _feeds = self.puller.feeds.lock().await;
             let mut result = Ok(());
             let interval_ms = pace::discovery_interval_ms(self.unused_ms());
             if discovered_ms.is_none_or(|last: u64| now_ms >= last + interval_ms) {
@@ -183,6 +190,7 @@ impl Replica {
             let interval_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, pages);
             self.puller.interval_ms.store(interval_ms, Ordering::Release);
             let once_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, 1);
+            let _listings = self.puller.listings.lock().await;
             if pages > 1 && now_ms >= hot_ms.max(not_before_ms) + once_ms {
                 hot_ms = now_ms;
                 self.look_at_hot_directories().await;

@@ -33,23 +33,22 @@ mod parking_lot_free {
 }
 
 struct Pair {
-    _dir: tempfile::TempDir,
     store: Arc<MemoryStore>,
     a: Machine,
     b: Machine,
 }
 
 fn pair(name: &str) -> Pair {
-    let (dir, store) = (tempfile::tempdir().unwrap(), MemoryStore::new(name));
-    let a = Machine::new(dir.path(), "a", &store);
-    let b = Machine::new(dir.path(), "b", &store);
+    let (dir, store) = (Arc::new(tempfile::tempdir().unwrap()), MemoryStore::new(name));
+    let a = Machine::new(&dir, "a", &store);
+    let b = Machine::new(&dir, "b", &store);
     assert!(a.tree().is_empty() && b.tree().is_empty());
     // The first word of a machine is found by listing; from then on its feed is followed.
     a.save("first.md", "1");
     a.settle();
     b.pull(false);
     assert_eq!(b.read("first.md"), "1");
-    Pair { _dir: dir, store, a, b }
+    Pair { store, a, b }
 }
 
 #[test]
@@ -93,7 +92,7 @@ fn every_kind_of_change_is_told_by_the_feed() {
 
 #[test]
 fn a_foreign_writer_is_found_by_listing() {
-    let Pair { store, a, b, .. } = pair("foreign");
+    let Pair { store, a, b } = pair("foreign");
     let put = |key: &str, text: &str| drop(store.raw_put(key, text.to_owned(), UserMetadata::new()));
     put("d/e/note.md", "one");
     put("big.bin", &"x".repeat(100_000));
@@ -122,7 +121,7 @@ fn a_foreign_writer_is_found_by_listing() {
 
 #[test]
 fn what_is_changed_here_is_left_to_its_push() {
-    let Pair { a, b, store, .. } = pair("dirty");
+    let Pair { a, b, store } = pair("dirty");
     a.save("note.md", "base");
     a.settle();
     b.pull(false);
@@ -154,7 +153,7 @@ fn a_trimmed_feed_and_a_long_absence_lose_nothing() {
 
 #[test]
 fn an_outage_is_no_deletion() {
-    let Pair { a, b, store, .. } = pair("outage");
+    let Pair { a, b, store } = pair("outage");
     store.set_down(true);
     assert!(b.try_pull(true).is_err());
     assert_eq!(b.read("first.md"), "1");
@@ -315,7 +314,7 @@ impl Random {
 }
 
 fn random_changes(seed: u64) {
-    let Pair { a, b, store, .. } = pair(&format!("random-{seed}"));
+    let Pair { a, b, store } = pair(&format!("random-{seed}"));
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut log = Vec::new();
     for step in 0..60 {

@@ -46,7 +46,7 @@ impl Replica {
             began,
             storm: count > STORM,
             moves,
-            planned: Planned::new(),
+            planned: Planned::default(),
             complete: found.pages > 0,
         };
         let removals = self.removals(found.vanished, &found.origins, began)?;
@@ -65,7 +65,7 @@ impl Replica {
         let offers = self.directory_removals(found.vanished_directories, began)?;
         self.offer(offers, round.storm).await;
         if !round.complete {
-            for ino in round.planned.into_values() {
+            for ino in round.planned.made {
                 self.list_directory(ino).await.or_else(missing_is_fine)?;
             }
         }

@@ -4,7 +4,7 @@ use notefs_cache::clock::SystemClock;
 use notefs_cache::store::MemoryStore;
 use notefs_cache::{AttrChange, Error, FileKind, Ino, NewInode, Options, ROOT_INO, RenameMode, Replica, Result};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,17 +24,18 @@ pub(crate) struct Machine {
     pub(crate) name: &'static str,
     pub(crate) replica: Arc<Replica>,
     runtime: tokio::runtime::Runtime,
+    _dir: Arc<tempfile::TempDir>,
 }
 
 impl Machine {
-    pub(crate) fn new(dir: &Path, name: &'static str, store: &Arc<MemoryStore>) -> Machine {
+    pub(crate) fn new(dir: &Arc<tempfile::TempDir>, name: &'static str, store: &Arc<MemoryStore>) -> Machine {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
         let options = Options {
-            cache_dir: dir.join(name),
+            cache_dir: dir.path().join(name),
             cache_size_bytes: 10 << 20,
             write_back: Duration::from_secs(600),
             poll: Some(Duration::from_secs(3600)),
@@ -47,7 +48,12 @@ impl Machine {
         };
         let replica = Replica::open(options, store.clone(), runtime.handle().clone()).unwrap();
         replica.start();
-        Machine { name, replica, runtime }
+        Machine {
+            name,
+            replica,
+            runtime,
+            _dir: Arc::clone(dir),
+        }
     }
 
     pub(crate) fn go<T>(&self, op: impl Fn(&Replica) -> Result<T>) -> Result<T> {
@@ -147,7 +153,7 @@ impl Machine {
                     open.push((entry.attr.ino, format!("{path}/")));
                     tree.insert(path, Node::Directory);
                 } else {
-                    let node = Node::File(self.read(&path), entry.attr.mode);
+                    let node = Node::File(short(&self.read(&path)), entry.attr.mode);
                     tree.insert(path, node);
                 }
             }
@@ -178,6 +184,14 @@ impl Machine {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// What tells texts apart, and can be printed.
+fn short(text: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let start: String = text.chars().take(12).collect();
+    format!("{start} {} {:x}", text.len(), hasher.finish())
 }
 
 /// Keys of files and markers: notefs' own objects do not count.
