@@ -104,7 +104,10 @@ impl Puller {
 
     /// Whether a line was looked into before, in vain.
     fn is_fruitless(&self, listed: &Listed) -> bool {
-        self.fruitless.lock().get(&listed.key).is_some_and(|etag| *etag == etag_of(listed))
+        self.fruitless
+            .lock()
+            .get(&listed.key)
+            .is_some_and(|etag| *etag == etag_of(listed))
     }
 
     fn note_fruitless(&self, listed: &Listed) {
@@ -117,7 +120,11 @@ impl Puller {
 }
 
 fn etag_of(listed: &Listed) -> String {
-    listed.object.as_ref().map(|info| info.etag.0.clone()).unwrap_or_default()
+    listed
+        .object
+        .as_ref()
+        .map(|info| info.etag.0.clone())
+        .unwrap_or_default()
 }
 
 impl Replica {
@@ -128,7 +135,8 @@ impl Replica {
 
     /// How long nobody has asked for anything.
     fn unused_ms(&self) -> u64 {
-        self.now_ms().saturating_sub(self.puller.used_ms.load(Ordering::Relaxed))
+        self.now_ms()
+            .saturating_sub(self.puller.used_ms.load(Ordering::Relaxed))
     }
 
     /// Looks at once, at the feeds of all other writers and, with `everything` or where a feed has a gap, at the whole bucket. What was
@@ -195,7 +203,11 @@ impl Replica {
                 hot_ms = now_ms;
                 self.look_at_hot_directories().await;
             }
-            let due_ms = self.puller.listed_ms.load(Ordering::Acquire).saturating_add(interval_ms);
+            let due_ms = self
+                .puller
+                .listed_ms
+                .load(Ordering::Acquire)
+                .saturating_add(interval_ms);
             let soon = self.puller.list_soon.load(Ordering::Acquire);
             if now_ms < not_before_ms || (now_ms < due_ms && !soon) {
                 continue;

@@ -5,8 +5,10 @@
 
 #[path = "replica_pull/machine.rs"]
 mod machine;
+#[path = "replica_pull/random.rs"]
+mod random;
 
-use machine::{Machine, Node, Tree, note_keys};
+use machine::Machine;
 use notefs_cache::replica::{Announcer, Change, RemoteChange, RemoteChangeKind};
 use notefs_cache::store::{MemoryStore, UserMetadata};
 use notefs_cache::{AttrChange, ROOT_INO, RenameMode, Replica};
@@ -61,7 +63,10 @@ fn every_kind_of_change_is_told_by_the_feed() {
     a.settle();
     let before = lists(&b);
     b.pull(false);
-    assert_eq!((b.read("note.md"), b.read("dir/inner.md")), ("text".into(), "inner".into()));
+    assert_eq!(
+        (b.read("note.md"), b.read("dir/inner.md")),
+        ("text".into(), "inner".into())
+    );
     let ino = b.ino("note.md");
     a.save("note.md", "edited");
     a.settle();
@@ -70,7 +75,11 @@ fn every_kind_of_change_is_told_by_the_feed() {
     a.rename("note.md", "dir/moved.md");
     a.settle();
     b.pull(false);
-    assert_eq!((b.read("dir/moved.md").as_str(), b.ino("dir/moved.md")), ("edited", ino), "a move keeps the inode");
+    assert_eq!(
+        (b.read("dir/moved.md").as_str(), b.ino("dir/moved.md")),
+        ("edited", ino),
+        "a move keeps the inode"
+    );
     assert!(!b.tree().contains_key("note.md"));
     a.chmod("dir/moved.md", 0o600);
     a.chmod("dir", 0o700);
@@ -87,7 +96,11 @@ fn every_kind_of_change_is_told_by_the_feed() {
     b.pull(false);
     assert_eq!(b.tree(), a.tree());
     assert!(!b.tree().contains_key("dir"));
-    assert!(lists(&b) - before <= 4, "the bucket was listed again and again: {}", lists(&b) - before);
+    assert!(
+        lists(&b) - before <= 4,
+        "the bucket was listed again and again: {}",
+        lists(&b) - before
+    );
 }
 
 #[test]
@@ -173,7 +186,10 @@ fn an_idle_machine_asks_once_a_second_and_writer() {
     let after = b.replica.status().requests;
     let feed = after.feed - before.feed;
     assert!((2..=8).contains(&feed), "{feed} requests about feeds in 3 s");
-    assert_eq!((after.get, after.head, after.put), (before.get, before.head, before.put));
+    assert_eq!(
+        (after.get, after.head, after.put),
+        (before.get, before.head, before.put)
+    );
     assert!(after.list - before.list <= 1);
 }
 
@@ -190,7 +206,10 @@ impl Announcer for Taker {
             let replica = self.replica.upgrade().unwrap();
             let attr = replica.take_effect(change.id).unwrap().unwrap();
             assert_eq!(attr.ino, change.ino, "{change:?}");
-            assert!(replica.take_effect(change.id).unwrap().is_none(), "it took effect twice");
+            assert!(
+                replica.take_effect(change.id).unwrap().is_none(),
+                "it took effect twice"
+            );
         }
         self.seen.with(|seen| seen.push(change));
     }
@@ -226,7 +245,9 @@ fn an_announcer_hears_of_each_change_once_and_makes_it_true() {
                 RemoteChangeKind::Created => format!("+{name}"),
                 RemoteChangeKind::Modified => format!("~{name}"),
                 RemoteChangeKind::Removed => format!("-{name}"),
-                RemoteChangeKind::Moved { from_name, .. } => format!("{}>{name}", String::from_utf8(from_name).unwrap()),
+                RemoteChangeKind::Moved { from_name, .. } => {
+                    format!("{}>{name}", String::from_utf8(from_name).unwrap())
+                }
             });
         }
     }
@@ -286,139 +307,6 @@ fn the_index_follows_what_others_do() {
 }
 
 #[test]
-fn random_changes_of_three_writers_show_on_both_machines() {
-    let seeds = match std::env::var("NOTEFS_TEST_SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (1..=12).collect::<Vec<u64>>(),
-    };
-    for seed in seeds {
-        eprintln!("NOTEFS_TEST_SEED={seed}");
-        random_changes(seed);
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % limit
-    }
-
-    fn pick(&mut self, tree: &Tree, want: impl Fn(&Node) -> bool) -> Option<String> {
-        let all: Vec<&String> = tree.iter().filter(|(_, node)| want(node)).map(|(path, _)| path).collect();
-        (!all.is_empty()).then(|| all[self.below(all.len())].clone())
-    }
-}
-
-fn random_changes(seed: u64) {
-    let Pair { a, b, store } = pair(&format!("random-{seed}"));
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut log = Vec::new();
-    for step in 0..60 {
-        let first = random.below(2) == 0;
-        let (writer, reader) = if first { (&a, &b) } else { (&b, &a) };
-        let foreign = random.below(5) == 0;
-        for _ in 0..=random.below(4) {
-            let done = if foreign {
-                foreign_change(&mut random, &store, step)
-            } else {
-                change(&mut random, writer)
-            };
-            log.push(format!("{step} {}: {done}", if foreign { "foreign" } else { writer.name }));
-        }
-        if foreign {
-            (0..3).for_each(|_| writer.pull(true));
-            (0..3).for_each(|_| reader.pull(true));
-        } else {
-            writer.settle();
-            reader.pull(random.below(4) == 0);
-        }
-        let (written, read) = (writer.tree(), reader.tree());
-        assert_eq!(read, written, "seed {seed}, after\n{}", log.join("\n"));
-        let mut held = note_keys(&store);
-        held.retain(|key| !key.ends_with('/'));
-        let shown: Vec<String> = read
-            .iter()
-            .filter(|(_, node)| **node != Node::Directory)
-            .map(|(path, _)| path.clone())
-            .collect();
-        assert_eq!(shown, held, "seed {seed}, after\n{}", log.join("\n"));
-    }
-}
-
-fn change(random: &mut Random, machine: &Machine) -> String {
-    let tree = machine.tree();
-    let is_file = |node: &Node| *node != Node::Directory;
-    let parent = match random.below(2) {
-        0 => random.pick(&tree, |node| *node == Node::Directory),
-        _ => None,
-    };
-    let name = format!("{}{}", ["a", "b", "c"][random.below(3)], random.below(3));
-    let fresh = parent.map_or(name.clone(), |parent| format!("{parent}/{name}"));
-    let fresh = Some(fresh).filter(|path| !tree.contains_key(path));
-    let length = [0, 5, 300, 70_000][random.below(4)];
-    let text: String = (0..length).map(|_| (b'a' + random.below(26) as u8) as char).collect();
-    match (random.below(8), random.pick(&tree, is_file), fresh) {
-        (0 | 1, _, Some(path)) => {
-            machine.save(&format!("{path}.md"), &text);
-            format!("create {path}.md")
-        }
-        (2, _, Some(path)) => {
-            machine.mkdir(&path);
-            format!("mkdir {path}")
-        }
-        (3 | 4, Some(file), _) => {
-            machine.save(&file, &text);
-            format!("save {file}")
-        }
-        (5, Some(file), Some(path)) => {
-            machine.rename(&file, &format!("{path}.md"));
-            format!("move {file} to {path}.md")
-        }
-        (6, Some(file), _) => {
-            machine.unlink(&file);
-            let directory = random.pick(&tree, |node| *node == Node::Directory);
-            if let Some(directory) = directory
-                && machine.try_rmdir(&directory)
-            {
-                return format!("unlink {file}, rmdir {directory}");
-            }
-            format!("unlink {file}")
-        }
-        (_, Some(file), _) => {
-            let mode = [0o644, 0o600, 0o755][random.below(3)];
-            machine.chmod(&file, mode);
-            format!("chmod {file} {mode:o}")
-        }
-        _ => "nothing".into(),
-    }
-}
-
-fn foreign_change(random: &mut Random, store: &MemoryStore, step: usize) -> String {
-    let keys: Vec<String> = note_keys(store).into_iter().filter(|key| !key.ends_with('/')).collect();
-    let key = (!keys.is_empty()).then(|| keys[random.below(keys.len())].clone());
-    let text = format!("foreign {step} {}", random.below(1000));
-    match (random.below(4), key) {
-        (0 | 1, Some(key)) => {
-            store.raw_put(&key, text, UserMetadata::new());
-            format!("put {key}")
-        }
-        (2, Some(key)) => {
-            store.raw_delete(&key);
-            format!("delete {key}")
-        }
-        _ => {
-            let key = format!("f{}/g{}.md", random.below(3), random.below(3));
-            store.raw_put(&key, text, UserMetadata::new());
-            format!("put {key}")
-        }
-    }
-}
-
-#[test]
 fn a_save_over_another_name_replaces_it_elsewhere_too() {
     let Pair { a, b, .. } = pair("over");
     a.save("x.md", "x");
@@ -440,4 +328,42 @@ fn a_save_over_another_name_replaces_it_elsewhere_too() {
     a.settle();
     b.pull(false);
     assert_eq!(b.mode("y.md"), 0o640);
+}
+
+#[test]
+fn a_large_file_does_not_change_under_its_reader() {
+    let Pair { store, a: _a, b } = pair("reader");
+    let put = |byte: u8| drop(store.raw_put("big.bin", vec![byte; 300_000], UserMetadata::new()));
+    put(b'x');
+    b.pull(true);
+    let ino = b.ino("big.bin");
+    let part = |at: u64| b.go(|replica| replica.read(ino, at * 10_000, 10_000)).unwrap();
+    assert!(part(0).iter().all(|byte| *byte == b'x'));
+    put(b'y');
+    b.pull(true);
+    for at in 1..30 {
+        assert!(
+            part(at).iter().all(|byte| *byte == b'x'),
+            "part {at} is of another version"
+        );
+    }
+    b.eventually("the new version", || {
+        // Who looks too often is a reader.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        part(0).iter().chain(part(29).iter()).all(|byte| *byte == b'y')
+    });
+}
+
+#[test]
+fn what_changed_is_readable_offline() {
+    let Pair { a, b, store } = pair("offline");
+    a.save("note.md", "one");
+    a.settle();
+    b.pull(false);
+    a.save("note.md", "two");
+    a.save("new.md", "three");
+    a.settle();
+    b.pull(false);
+    store.set_down(true);
+    assert_eq!((b.read("note.md"), b.read("new.md")), ("two".into(), "three".into()));
 }

@@ -29,13 +29,18 @@ fn text(path: &Path) -> Result<String> {
 fn soon(what: &str, mount: &Mount, holds: impl Fn() -> Result<bool>) -> Result<()> {
     wait_until(what, PATIENCE, || match holds() {
         Ok(true) => Ok(()),
-        Ok(false) => Err(format!("not yet; status {:?}", mount.status().map(|status| status.to_string()))),
+        Ok(false) => Err(format!(
+            "not yet; status {:?}",
+            mount.status().map(|status| status.to_string())
+        )),
         Err(error) => Err(format!("{error:#}")),
     })
 }
 
 fn shows(mount: &Mount, path: &str, expected: &str) -> Result<()> {
-    soon(&format!("{path} on the other machine"), mount, || Ok(text(&mount.path(path))? == expected))
+    soon(&format!("{path} on the other machine"), mount, || {
+        Ok(text(&mount.path(path))? == expected)
+    })
 }
 
 fn lacks(mount: &Mount, path: &str) -> Result<()> {
@@ -49,7 +54,9 @@ fn lacks(mount: &Mount, path: &str) -> Result<()> {
 }
 
 fn finds(mount: &Mount, word: &str, expected: &[&str]) -> Result<()> {
-    soon(&format!("a search for {word}"), mount, || Ok(mount.search(word)? == expected))
+    soon(&format!("a search for {word}"), mount, || {
+        Ok(mount.search(word)? == expected)
+    })
 }
 
 /// What another tool writes; S3 has no move.
@@ -69,10 +76,15 @@ fn every_change_shows(store: Store) -> Result<()> {
     std::fs::rename(a.path("note.md"), a.path("ideas/moved.md"))?;
     shows(&b, "ideas/moved.md", "a giraffe\n")?;
     lacks(&b, "note.md")?;
-    ensure!(b.path("ideas/moved.md").metadata()?.ino() == ino, "a renamed note is another inode");
+    ensure!(
+        b.path("ideas/moved.md").metadata()?.ino() == ino,
+        "a renamed note is another inode"
+    );
     finds(&b, "giraffe", &["ideas/moved.md"])?;
     std::fs::set_permissions(a.path("ideas/moved.md"), std::fs::Permissions::from_mode(0o600))?;
-    soon("a new mode", &b, || Ok(b.path("ideas/moved.md").metadata()?.mode() & 0o7777 == 0o600))?;
+    soon("a new mode", &b, || {
+        Ok(b.path("ideas/moved.md").metadata()?.mode() & 0o7777 == 0o600)
+    })?;
     std::fs::write(b.path("ideas/back.md"), "from the other side\n")?;
     shows(&a, "ideas/back.md", "from the other side\n")?;
     std::fs::remove_file(a.path("ideas/moved.md"))?;
@@ -156,7 +168,10 @@ fn a_machine_that_was_away_catches_up() -> Result<()> {
     shows(&b, "3.md", "after")?;
     shows(&b, "tool.md", "by a tool")?;
     lacks(&b, "7.md")?;
-    ensure!(std::fs::read_dir(b.dir())?.count() == 300, "something is missing or too much");
+    ensure!(
+        std::fs::read_dir(b.dir())?.count() == 300,
+        "something is missing or too much"
+    );
     Ok(())
 }
 
@@ -170,7 +185,9 @@ fn an_idle_machine_costs_one_cheap_request_a_second() -> Result<()> {
     let b = Mount::start(&store.via(proxy.address())?)?;
     ensure!(text(&b.path("note.md"))? == "text", "the note differs");
     soon("a followed machine", &b, || {
-        Ok(b.status()?["pull"]["peers"].as_array().is_some_and(|peers| peers.len() == 1))
+        Ok(b.status()?["pull"]["peers"]
+            .as_array()
+            .is_some_and(|peers| peers.len() == 1))
     })?;
     let feed = |log: &[Seen]| log.iter().filter(|seen| seen.key.starts_with(".notefs/feed/")).count();
     proxy.forget();
@@ -178,8 +195,14 @@ fn an_idle_machine_costs_one_cheap_request_a_second() -> Result<()> {
     std::thread::sleep(std::time::Duration::from_secs(20));
     let (log, seconds) = (proxy.log(), began.elapsed().as_secs());
     let asked = feed(&log);
-    ensure!(asked as u64 <= seconds + 1 && asked >= 5, "{asked} requests for one feed in {seconds} s");
-    let full: Vec<_> = log.iter().filter(|seen| seen.key.starts_with(".notefs/feed/") && seen.status != 304).collect();
+    ensure!(
+        asked as u64 <= seconds + 1 && asked >= 5,
+        "{asked} requests for one feed in {seconds} s"
+    );
+    let full: Vec<_> = log
+        .iter()
+        .filter(|seen| seen.key.starts_with(".notefs/feed/") && seen.status != 304)
+        .collect();
     ensure!(full.is_empty(), "not all were answered by 304: {full:?}");
     let others = log.len() - asked;
     ensure!(others <= 5, "{others} other requests in {seconds} s: {log:?}");

@@ -51,7 +51,12 @@ pub(super) fn place(tables: &mut Tables, planned: &mut Planned, key: &str) -> Re
                 let ino = tables.new_ino();
                 planned.make(parent, &name, ino);
                 let segment = segment.to_owned();
-                directories.push(Spot { parent, name, segment, ino });
+                directories.push(Spot {
+                    parent,
+                    name,
+                    segment,
+                    ino,
+                });
                 parent = ino;
             }
             At::Unlisted => return Ok(Placed::Unlisted),
@@ -74,7 +79,12 @@ pub(super) fn place(tables: &mut Tables, planned: &mut Planned, key: &str) -> Re
         At::Directory(ino) if is_directory => ino,
         At::Directory(_) | At::File => return Ok(Placed::Strange),
     };
-    let spot = Spot { parent, name, segment, ino };
+    let spot = Spot {
+        parent,
+        name,
+        segment,
+        ino,
+    };
     Ok(Placed::At { directories, spot })
 }
 

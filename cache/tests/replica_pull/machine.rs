@@ -74,7 +74,9 @@ impl Machine {
 
     pub(crate) fn ino(&self, path: &str) -> Ino {
         let found = self.go(|replica| replica.resolve(path.as_bytes()));
-        found.unwrap_or_else(|error| panic!("{path} on {}: {error}", self.name)).ino
+        found
+            .unwrap_or_else(|error| panic!("{path} on {}: {error}", self.name))
+            .ino
     }
 
     pub(crate) fn mode(&self, path: &str) -> u32 {
@@ -99,13 +101,16 @@ impl Machine {
     }
 
     pub(crate) fn save(&self, path: &str, text: &str) -> Ino {
-        let ino = self.make(path, FileKind::File, 0o644).unwrap_or_else(|_| self.ino(path));
+        let ino = self
+            .make(path, FileKind::File, 0o644)
+            .unwrap_or_else(|_| self.ino(path));
         let cut = AttrChange {
             size: Some(0),
             ..AttrChange::default()
         };
         self.go(|replica| replica.set_attr(ino, &cut)).unwrap();
-        self.go(|replica| replica.write(ino, 0, text.as_bytes(), false)).unwrap();
+        self.go(|replica| replica.write(ino, 0, text.as_bytes(), false))
+            .unwrap();
         ino
     }
 
@@ -134,7 +139,8 @@ impl Machine {
 
     pub(crate) fn rename(&self, from: &str, to: &str) {
         let (from, to) = (self.parent(from), self.parent(to));
-        self.go(|replica| replica.rename(from, to, RenameMode::NoReplace)).unwrap();
+        self.go(|replica| replica.rename(from, to, RenameMode::NoReplace))
+            .unwrap();
     }
 
     pub(crate) fn read(&self, path: &str) -> String {

@@ -213,7 +213,9 @@ fn others_line(status: &MountStatus) -> String {
         None => "bucket not looked at yet".to_owned(),
     };
     let newest = pull.peers.iter().filter_map(|peer| peer.quiet_ms).min();
-    let told = newest.map_or(String::new(), |quiet| format!(", the last change {} ago", show_ms(quiet)));
+    let told = newest.map_or(String::new(), |quiet| {
+        format!(", the last change {} ago", show_ms(quiet))
+    });
     let weaker = if pull.weaker {
         "; weaker: the store keeps no conditions, so that of two savers the last wins"
     } else {

@@ -4,7 +4,8 @@
 
 use crate::bridge::IndexProgress;
 use crate::control::protocol::{
-    Behind, CacheUse, FileReport, Indexed, LastError, MountStatus, Owed, Peer, Pull, Requests, SkippedKey, Synced, Written,
+    Behind, CacheUse, FileReport, Indexed, LastError, MountStatus, Owed, Peer, Pull, Requests, SkippedKey, Synced,
+    Written,
 };
 use crate::control::registry::Record;
 use notefs_cache::replica::{FileStatus, PeerStatus, PullStatus, ReplicaStatus};
