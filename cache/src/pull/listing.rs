@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// Differences taken up from one listing; the next one finds the rest.
 const LOOKS_MAX: usize = 50_000;
 
+/// Objects that have vanished from one listing are asked for one by one up to this many.
+const ASKED_FOR_MAX: usize = 256;
+
 /// Rows read under one lock.
 const ROWS_PER_STEP: usize = 500;
 
@@ -96,12 +99,22 @@ impl Replica {
         Ok(count)
     }
 
+    /// A listing may be a moment old: where only a few objects have vanished from it, each is asked for.
+    fn doubt_few(found: &mut Differences) {
+        if found.vanished.len() <= ASKED_FOR_MAX {
+            let vanished = std::mem::take(&mut found.vanished);
+            let doubts = vanished.into_iter().map(|row| Look::doubt(row.key, FOREIGN));
+            found.looks.extend(doubts);
+        }
+    }
+
     async fn compare(&self, prefix: &str, recursive: bool, began: u64) -> Result<Differences> {
         let listed = self.compare_pages(prefix, recursive, began).await;
         if let Err(crate::Error::Store(error)) = &listed {
             self.note_health::<()>(&Err(error.clone()));
         }
-        let found = listed?;
+        let mut found = listed?;
+        Replica::doubt_few(&mut found);
         self.note_health(&Ok::<(), StoreError>(()));
         Ok(found)
     }

@@ -80,7 +80,8 @@ impl Replica {
                 let Some(known) = tables.remote(&look.key)? else {
                     return Ok(false);
                 };
-                Ok(tables.dirty.contains_key(&known.ino) || self.puller.readers.is_awaited(known.ino))
+                let awaited = look.info.is_some() && self.puller.readers.is_awaited(known.ino);
+                Ok(awaited || tables.dirty.contains_key(&known.ino))
             })?;
             if !busy {
                 found.looks.push(look);

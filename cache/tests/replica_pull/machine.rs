@@ -193,7 +193,7 @@ impl Machine {
 }
 
 /// What tells texts apart, and can be printed.
-fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     let start: String = text.chars().take(12).collect();

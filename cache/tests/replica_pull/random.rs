@@ -1,8 +1,9 @@
 //! Random changes by two machines and another tool, one writer at a time: both show what the bucket holds.
 
-use crate::machine::{Machine, Node, Tree, note_keys};
+use crate::machine::{Machine, Node, Tree, note_keys, short};
 use crate::{Pair, pair};
 use notefs_cache::store::{MemoryStore, UserMetadata};
+use std::collections::BTreeMap;
 
 #[test]
 fn random_changes_of_three_writers_show_on_both_machines() {
@@ -62,24 +63,35 @@ fn random_changes(seed: u64) {
             writer.settle();
             reader.pull(random.below(4) == 0);
         }
-        let (written, mut read) = (writer.tree(), reader.tree());
+        let held = texts_of_bucket(&store);
+        let (mut written, mut read) = (writer.tree(), reader.tree());
         // A large file that was just read changes when the reading has paused.
         for _ in 0..20 {
-            if read != written {
+            if read != written || texts(&read) != held {
                 std::thread::sleep(std::time::Duration::from_millis(500));
-                read = reader.tree();
+                (written, read) = (writer.tree(), reader.tree());
             }
         }
         assert_eq!(read, written, "seed {seed}, after\n{}", log.join("\n"));
-        let mut held = note_keys(&store);
-        held.retain(|key| !key.ends_with('/'));
-        let shown: Vec<String> = read
-            .iter()
-            .filter(|(_, node)| **node != Node::Directory)
-            .map(|(path, _)| path.clone())
-            .collect();
-        assert_eq!(shown, held, "seed {seed}, after\n{}", log.join("\n"));
+        assert_eq!(texts(&read), held, "seed {seed}, after\n{}", log.join("\n"));
     }
+}
+
+fn texts(tree: &Tree) -> BTreeMap<String, String> {
+    let files = tree.iter().filter_map(|(path, node)| match node {
+        Node::File(text, _) => Some((path.clone(), text.clone())),
+        Node::Directory => None,
+    });
+    files.collect()
+}
+
+fn texts_of_bucket(store: &MemoryStore) -> BTreeMap<String, String> {
+    let keys = note_keys(store).into_iter().filter(|key| !key.ends_with('/'));
+    let texts = keys.map(|key| {
+        let bytes = store.raw_get(&key).unwrap().0.to_vec();
+        (key, short(&String::from_utf8(bytes).unwrap()))
+    });
+    texts.collect()
 }
 
 fn change(random: &mut Random, machine: &Machine) -> String {
@@ -92,7 +104,7 @@ fn change(random: &mut Random, machine: &Machine) -> String {
     let name = format!("{}{}", ["a", "b", "c"][random.below(3)], random.below(3));
     let fresh = parent.map_or(name.clone(), |parent| format!("{parent}/{name}"));
     let fresh = Some(fresh).filter(|path| !tree.contains_key(path) && !tree.contains_key(&format!("{path}.md")));
-    let length = [0, 5, 300, 70_000][random.below(4)];
+    let length = [0, 5, 300, 300, 300, 3_000, 70_000][random.below(7)];
     let text: String = (0..length).map(|_| (b'a' + random.below(26) as u8) as char).collect();
     match (random.below(8), random.pick(&tree, is_file), fresh) {
         (0 | 1, _, Some(path)) => {
