@@ -38,15 +38,12 @@ pub(super) struct News {
 
 /// Compares a feed with where reading had stopped.
 pub(super) fn news(feed: FeedText, position: Option<&(String, u64)>) -> News {
-    let Some((run, next)) = position else {
-        return News {
-            entries: Vec::new(),
-            gap: true,
-        };
-    };
     let first = feed.entries.first().map_or(feed.next, |entry| entry.number);
-    let gap = *run != feed.run || first > *next || feed.next < *next;
-    let fresh = feed.entries.into_iter().filter(|entry| entry.number >= *next);
+    // All of a feed that was never read, or that began anew: a listing alone does not show changes of metadata.
+    let read = position.filter(|(_, next)| *next <= feed.next);
+    let gap = read.is_none_or(|(run, next)| *run != feed.run || first > *next);
+    let next = read.map_or(0, |(_, next)| *next);
+    let fresh = feed.entries.into_iter().filter(|entry| entry.number >= next);
     let mut entries: Vec<Entry> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for entry in fresh {
@@ -295,8 +292,8 @@ mod tests {
         assert_eq!(read(at("r", 5)), (vec![], false));
         assert_eq!(read(at("r", 2)), (vec![3, 4], true), "cut");
         assert_eq!(read(at("q", 4)), (vec![4], true), "another run");
-        assert_eq!(read(at("r", 9)), (vec![], true), "an older feed came back");
-        assert_eq!(read(None), (vec![], true), "never read");
+        assert_eq!(read(at("r", 9)), (vec![3, 4], true), "an older feed came back");
+        assert_eq!(read(None), (vec![3, 4], true), "never read");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 fn random_changes_of_three_writers_show_on_both_machines() {
     let seeds = match std::env::var("NOTEFS_TEST_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (1..=12).collect::<Vec<u64>>(),
+        Err(_) => (1..=6).collect::<Vec<u64>>(),
     };
     for seed in seeds {
         eprintln!("NOTEFS_TEST_SEED={seed}");
