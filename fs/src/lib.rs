@@ -11,5 +11,7 @@ mod bridge;
 mod config;
 mod control;
 mod daemon;
+mod events;
 mod failure;
+mod felt;
 mod mount;

@@ -1,7 +1,8 @@
 //! One handler for each kind of request.
 
-use super::convert::{self, BLOCK_SIZE_BYTES, PERMISSION_MASK};
+use super::convert::{self, new_inode};
 use super::directory::{Plain, Plus, fill};
+use super::felt::{Act, ActorDesk, Gate, Making, Refuse};
 use super::negotiate::negotiate;
 use super::notify::KernelCache;
 use super::reply::{self, Answers};
@@ -12,7 +13,7 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use notefs_cache::{FileKind, NAME_LENGTH_MAX_BYTES, NewInode};
+use notefs_cache::{FileKind, NewInode};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +30,7 @@ const COPY_LENGTH_MAX_BYTES: u64 = 64 << 20;
 pub(super) struct FrontEnd {
     filesystem: Arc<Filesystem>,
     answers: Answers,
+    actor: ActorDesk,
     stored_on_close: bool,
     ended: watch::Sender<bool>,
 }
@@ -36,7 +38,7 @@ pub(super) struct FrontEnd {
 impl FrontEnd {
     pub(super) fn new(
         filesystem: Arc<Filesystem>,
-        kernel: Arc<KernelCache>,
+        (kernel, gate): (Arc<KernelCache>, Arc<Gate>),
         stored_on_close: bool,
         ended: watch::Sender<bool>,
     ) -> FrontEnd {
@@ -46,6 +48,7 @@ impl FrontEnd {
             kernel,
         };
         FrontEnd {
+            actor: ActorDesk::new(Arc::clone(&filesystem), gate),
             filesystem,
             answers,
             stored_on_close,
@@ -53,8 +56,16 @@ impl FrontEnd {
         }
     }
 
+    /// Every request that only programs make passes here.
+    fn serve<R: Refuse>(&self, request: &Request, operation: &'static str, reply: R, handler: impl FnOnce(Caller, R)) {
+        if self.actor.is_actor(request) {
+            return reply.refuse();
+        }
+        self.serve_any(request, operation, reply, handler);
+    }
+
     /// Every request that is answered passes here.
-    fn serve<R>(&self, request: &Request, operation: &'static str, reply: R, handler: impl FnOnce(Caller, R)) {
+    fn serve_any<R>(&self, request: &Request, operation: &'static str, reply: R, handler: impl FnOnce(Caller, R)) {
         let caller = convert::caller(request);
         tracing::trace!(operation, caller.pid, caller.uid, "Request");
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler(caller, reply))) {
@@ -69,18 +80,6 @@ impl FrontEnd {
     }
 }
 
-fn new_inode(caller: Caller, kind: FileKind, mode: u32) -> NewInode {
-    let mode = mode & PERMISSION_MASK;
-    NewInode {
-        kind,
-        mode,
-        uid: caller.uid,
-        gid: caller.gid,
-        rdev: 0,
-        target: Vec::new(),
-    }
-}
-
 impl fuser::Filesystem for FrontEnd {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         self.answers.ttl = negotiate(config);
@@ -92,19 +91,24 @@ impl fuser::Filesystem for FrontEnd {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.serve(request, "lookup", reply, |_, reply| {
+        self.serve_any(request, "lookup", reply, |_, reply| {
+            let Some(reply) = self.actor.looked_up(request, (parent, name), &self.answers, reply) else {
+                return;
+            };
             self.filesystem
                 .lookup(parent.0, name.as_bytes(), self.answers.lookup(reply));
         });
     }
 
     fn forget(&self, request: &Request, ino: INodeNo, count: u64) {
-        self.serve(request, "forget", (), |_, ()| self.filesystem.forget(ino.0, count));
+        self.serve_any(request, "forget", (), |_, ()| self.filesystem.forget(ino.0, count));
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.serve(request, "getattr", reply, |_, reply| {
-            self.filesystem.attr(ino.0, self.answers.attr(reply))
+        self.serve_any(request, "getattr", reply, |_, reply| {
+            if let Some(reply) = self.actor.attr(request, ino, &self.answers, reply) {
+                self.filesystem.attr(ino.0, self.answers.attr(reply));
+            }
         });
     }
 
@@ -126,7 +130,10 @@ impl fuser::Filesystem for FrontEnd {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.serve(request, "setattr", reply, |caller, reply| {
+        self.serve_any(request, "setattr", reply, |caller, reply| {
+            let Some(reply) = self.actor.touched(request, ino, &self.answers, reply) else {
+                return;
+            };
             let change = convert::attr_change(caller, mode, (uid, gid), size, (atime, mtime));
             self.filesystem.set_attr(ino.0, change, self.answers.attr(reply));
         });
@@ -168,25 +175,38 @@ impl fuser::Filesystem for FrontEnd {
 
     // The kernel has applied the umask: FUSE_DONT_MASK is not asked for.
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        self.serve(request, "mkdir", reply, |caller, reply| {
-            self.make(parent, name, new_inode(caller, FileKind::Directory, mode), reply);
+        self.serve_any(request, "mkdir", reply, |caller, reply| {
+            let made = (Making::Folder, (parent, name));
+            if let Some(reply) = self.actor.made(request, made, &self.answers, reply) {
+                self.make(parent, name, new_inode(caller, FileKind::Directory, mode), reply);
+            }
         });
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.serve(request, "unlink", reply, |_, reply| {
-            self.filesystem.unlink(parent.0, name.as_bytes(), reply::empty(reply));
+        self.serve_any(request, "unlink", reply, |_, reply| {
+            let act = || Act::removal((parent, name), false);
+            if let Some(reply) = self.actor.moved_or_removed(request, act, reply) {
+                self.filesystem.unlink(parent.0, name.as_bytes(), reply::empty(reply));
+            }
         });
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.serve(request, "rmdir", reply, |_, reply| {
-            self.filesystem.rmdir(parent.0, name.as_bytes(), reply::empty(reply));
+        self.serve_any(request, "rmdir", reply, |_, reply| {
+            let act = || Act::removal((parent, name), true);
+            if let Some(reply) = self.actor.moved_or_removed(request, act, reply) {
+                self.filesystem.rmdir(parent.0, name.as_bytes(), reply::empty(reply));
+            }
         });
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        self.serve(request, "symlink", reply, |caller, reply| {
+        self.serve_any(request, "symlink", reply, |caller, reply| {
+            let made = (Making::Symlink, (parent, name));
+            let Some(reply) = self.actor.made(request, made, &self.answers, reply) else {
+                return;
+            };
             let target = target.as_os_str().as_bytes().to_vec();
             self.make(
                 parent,
@@ -210,7 +230,11 @@ impl fuser::Filesystem for FrontEnd {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.serve(request, "rename", reply, |_, reply| {
+        self.serve_any(request, "rename", reply, |_, reply| {
+            let act = || Act::renaming((parent, name), (new_parent, new_name));
+            let Some(reply) = self.actor.moved_or_removed(request, act, reply) else {
+                return;
+            };
             let Some(mode) = convert::rename_mode(flags) else {
                 return reply.error(Errno::EINVAL);
             };
@@ -227,12 +251,12 @@ impl fuser::Filesystem for FrontEnd {
     }
 
     fn open(&self, request: &Request, _ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.serve(request, "open", reply, |_, reply| {
+        self.serve_any(request, "open", reply, |_, reply| {
             if !self.stored_on_close {
                 return reply.error(Errno::ENOSYS);
             }
             let mut answer = FopenFlags::FOPEN_KEEP_CACHE;
-            if flags.acc_mode() == OpenAccMode::O_RDONLY {
+            if flags.acc_mode() == OpenAccMode::O_RDONLY || self.actor.is_actor(request) {
                 answer |= FopenFlags::FOPEN_NOFLUSH;
             }
             reply.opened(FileHandle(0), answer);
@@ -291,7 +315,7 @@ impl fuser::Filesystem for FrontEnd {
     }
 
     fn opendir(&self, request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.serve(request, "opendir", reply, |_, reply| reply.error(Errno::ENOSYS));
+        self.serve_any(request, "opendir", reply, |_, reply| reply.error(Errno::ENOSYS));
     }
 
     fn readdir(&self, request: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
@@ -313,26 +337,8 @@ impl fuser::Filesystem for FrontEnd {
     }
 
     fn statfs(&self, request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.serve(request, "statfs", reply, |_, reply| {
-            self.filesystem.space(move |result| match result {
-                Ok(space) => {
-                    let free = space.free_bytes / u64::from(BLOCK_SIZE_BYTES);
-                    let used = space.used_bytes.div_ceil(u64::from(BLOCK_SIZE_BYTES));
-                    let files = (space.inodes.saturating_add(free), free);
-                    let (block, name) = (BLOCK_SIZE_BYTES, NAME_LENGTH_MAX_BYTES as u32);
-                    reply.statfs(
-                        used.saturating_add(free),
-                        free,
-                        free,
-                        files.0,
-                        files.1,
-                        block,
-                        name,
-                        block,
-                    );
-                }
-                Err(error) => reply.error(convert::errno(error)),
-            });
+        self.serve_any(request, "statfs", reply, |_, reply| {
+            self.filesystem.space(reply::space(reply));
         });
     }
 
@@ -386,7 +392,10 @@ impl fuser::Filesystem for FrontEnd {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        self.serve(request, "create", reply, |caller, reply| {
+        self.serve_any(request, "create", reply, |caller, reply| {
+            let Some(reply) = self.actor.created(request, (parent, name), &self.answers, reply) else {
+                return;
+            };
             let done = self.answers.created(flags & libc::O_EXCL != 0, reply);
             self.filesystem
                 .create(parent.0, name.as_bytes(), new_inode(caller, FileKind::File, mode), done);
