@@ -321,7 +321,7 @@ fn parse_config(text: &str) -> Result<ConfigFile, Failure> {
             .hint("Use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials"));
         }
     }
-    let known = "store, dir, cache, cache-size, write-back, read-only, allow-other, events and log";
+    let known = "store, dir, cache, cache-size, write-back, poll, read-only, allow-other, events and log";
     table.try_into().map_err(|e: toml::de::Error| {
         let reason = e.message().split(", expected").next().unwrap_or_default().to_owned();
         Failure::usage(reason).hint(format!("The keys are {known}"))

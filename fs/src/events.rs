@@ -17,6 +17,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// The origin of changes that programs on this machine made.
 pub(crate) const ORIGIN_LOCAL: &str = "local";
 
+/// The origin of a folder's change that stands for many changes in it.
+pub(crate) const ORIGIN_SEVERAL: &str = "several";
+
 /// Events that may wait for one reader.
 const QUEUE_EVENTS_MAX: usize = 4_096;
 
@@ -48,7 +51,7 @@ pub(crate) enum EventKind {
 pub(crate) struct Event {
     /// When it was told, in milliseconds since 1970.
     pub(crate) at_ms: u64,
-    /// [`ORIGIN_LOCAL`], the writer's id, or `foreign` for a program that is no notefs.
+    /// [`ORIGIN_LOCAL`], [`ORIGIN_SEVERAL`], the writer's id, or `foreign` for a program that is no notefs.
     pub(crate) origin: String,
     /// What happened.
     pub(crate) kind: EventKind,

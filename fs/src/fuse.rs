@@ -136,6 +136,7 @@ pub fn mount(filesystem: Arc<Filesystem>, options: FuseOptions) -> io::Result<Fu
     let notifications = Some(kernel.start(filesystem, session.notifier(), channel.try_clone()?)?);
     let session = ManuallyDrop::new(session.spawn()?);
     let (felt, feeling) = Felt::start(parts)?;
+    kernel.touch_through(Arc::clone(&felt));
     replica.set_announcer(Some(Arc::clone(&felt) as Arc<dyn Announcer>));
     Ok(FuseSession {
         mountpoint,

@@ -103,14 +103,10 @@ impl Place {
                 let (parent, name) = walk(&root, path)?;
                 rustix::fs::mkdirat(parent, name, Mode::empty())
             }
-            Command::Symlink(path) => {
-                let (parent, name) = walk(&root, path)?;
-                rustix::fs::symlinkat("-", parent, name)
-            }
             Command::Modify(path) => modify(&root, path),
+            // Not by opening it: watchers would see that, too.
             Command::Touch(path) if path.is_empty() => {
-                let dir = open(&root, b".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-                rustix::fs::futimens(dir, &NOW)
+                rustix::fs::utimensat(root, "", &NOW, AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW)
             }
             Command::Touch(path) => {
                 let (parent, name) = walk(&root, path)?;

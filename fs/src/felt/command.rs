@@ -14,8 +14,6 @@ pub(crate) enum Command {
     Create(Vec<u8>),
     /// Make a folder.
     MakeFolder(Vec<u8>),
-    /// Make a symbolic link (to nowhere: the daemon knows where).
-    Symlink(Vec<u8>),
     /// Open a file for writing, set its time of modification, and close it.
     Modify(Vec<u8>),
     /// Set the times of whatever is there.
@@ -39,12 +37,11 @@ impl Command {
         let (kind, path, to) = match self {
             Command::Create(path) => (0, path, None),
             Command::MakeFolder(path) => (1, path, None),
-            Command::Symlink(path) => (2, path, None),
-            Command::Modify(path) => (3, path, None),
-            Command::Touch(path) => (4, path, None),
-            Command::Remove(path) => (5, path, None),
-            Command::RemoveFolder(path) => (6, path, None),
-            Command::Move { from, to } => (7, from, Some(to)),
+            Command::Modify(path) => (2, path, None),
+            Command::Touch(path) => (3, path, None),
+            Command::Remove(path) => (4, path, None),
+            Command::RemoveFolder(path) => (5, path, None),
+            Command::Move { from, to } => (6, from, Some(to)),
         };
         if path.len().max(to.map_or(0, Vec::len)) >= libc::PATH_MAX as usize {
             return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
@@ -66,12 +63,11 @@ impl Command {
         Some(match kind {
             0 => Command::Create(path),
             1 => Command::MakeFolder(path),
-            2 => Command::Symlink(path),
-            3 => Command::Modify(path),
-            4 => Command::Touch(path),
-            5 => Command::Remove(path),
-            6 => Command::RemoveFolder(path),
-            7 => {
+            2 => Command::Modify(path),
+            3 => Command::Touch(path),
+            4 => Command::Remove(path),
+            5 => Command::RemoveFolder(path),
+            6 => {
                 let (length, paths) = path.split_first_chunk()?;
                 let (from, to) = paths.split_at_checked(u16::from_le_bytes(*length).into())?;
                 Command::Move {
@@ -123,7 +119,6 @@ mod tests {
         let commands = [
             Command::Create(b"a/\xff.md".to_vec()),
             Command::MakeFolder(b"b".to_vec()),
-            Command::Symlink(b"b/l".to_vec()),
             Command::Modify(b"c".to_vec()),
             Command::Touch(Vec::new()),
             Command::Remove(b"d".to_vec()),
@@ -148,7 +143,7 @@ mod tests {
             &[1, 0, 0, 0, 99][..],
             &[0, 0, 0, 0],
             &[255, 255, 255, 255],
-            &[4, 0, 0, 0, 7, 9, 0, 65],
+            &[4, 0, 0, 0, 6, 9, 0, 65],
         ] {
             assert!(Command::read(wire).is_err(), "{wire:?}");
         }

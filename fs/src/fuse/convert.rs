@@ -105,6 +105,15 @@ pub(super) fn bare_attr(ino: u64) -> FileAttr {
     })
 }
 
+/// A file of which only the number is known.
+pub(super) fn unknown_file(ino: u64) -> FileAttr {
+    FileAttr {
+        kind: FileType::RegularFile,
+        nlink: 1,
+        ..bare_attr(ino)
+    }
+}
+
 /// Saturates at 1970 where the machine's own type cannot hold it.
 fn system_time(time: Timestamp) -> SystemTime {
     let whole = if time.seconds >= 0 {

@@ -10,7 +10,8 @@
 //! - Changed content takes effect first, then the kernel drops its pages, and then comes the event: who reads because of
 //!   the event reads what is new.
 //! - What cannot be felt (a lock is held too long, the actor is gone, a folder is not writable) takes effect all the same,
-//!   and so do more than [`QUEUE_FELT_MAX`] changes at once. Afterwards each folder of such changes is touched once.
+//!   and so do more than [`QUEUE_FELT_MAX`] changes at once and what the replica did by itself. Afterwards each folder of
+//!   such changes is touched once.
 //!
 //! No lock is held while the kernel is told something or a command is under way.
 //!
@@ -23,7 +24,7 @@ mod gate;
 mod staff;
 
 pub(super) use answers::{ActorDesk, Refuse};
-pub(super) use gate::{Act, Gate, Making};
+pub(super) use gate::{Act, Gate};
 
 use super::notify::KernelCache;
 use crate::events::Events;
@@ -62,6 +63,8 @@ enum Job {
     Quietly(RemoteChange),
     /// Touch a folder.
     Touch(Ino),
+    /// Touch the folder of a file.
+    TouchAround(Ino),
     /// Nothing; look after the actor.
     Idle,
 }
@@ -72,6 +75,8 @@ struct Queue {
     /// Set by too many changes, until all of them have taken effect.
     storm: bool,
     touches: HashSet<Ino>,
+    /// Files whose folders are to be touched.
+    files: HashSet<Ino>,
     stopped: bool,
 }
 
@@ -104,6 +109,10 @@ impl Queue {
             });
         }
         self.storm = false;
+        if let Some(file) = self.files.iter().next().copied() {
+            self.files.remove(&file);
+            return Some(Job::TouchAround(file));
+        }
         let folder = self.touches.iter().next().copied()?;
         self.touches.remove(&folder);
         Some(Job::Touch(folder))
@@ -160,9 +169,10 @@ impl Felt {
                     feeler.touch(folder);
                     None
                 }
+                Job::TouchAround(file) => feeler.folder_of(file),
                 Job::Idle => None,
             };
-            if let Some(folder) = unfelt.filter(|_| feeler.raises_events()) {
+            if let Some(folder) = unfelt {
                 self.queue.lock().touch_later(folder);
             }
         }
@@ -182,6 +192,19 @@ impl Felt {
             return None;
         }
         Some(queue.next().unwrap_or(Job::Idle))
+    }
+
+    /// The kernel was told of these names' folders and of these inodes: what changed there had no events of its own.
+    pub(super) fn changed_silently(&self, folders: impl Iterator<Item = Ino>, inodes: impl Iterator<Item = Ino>) {
+        let mut queue = self.queue.lock();
+        folders.for_each(|folder| queue.touch_later(folder));
+        for ino in inodes {
+            if queue.files.len() < QUEUE_MAX {
+                queue.files.insert(ino);
+            }
+        }
+        drop(queue);
+        self.changed.notify_one();
     }
 
     /// Makes the thread send the actor away and end. What still waits is left to the replica.

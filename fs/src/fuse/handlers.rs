@@ -2,7 +2,7 @@
 
 use super::convert::{self, new_inode};
 use super::directory::{Plain, Plus, fill};
-use super::felt::{Act, ActorDesk, Gate, Making, Refuse};
+use super::felt::{Act, ActorDesk, Gate, Refuse};
 use super::negotiate::negotiate;
 use super::notify::KernelCache;
 use super::reply::{self, Answers};
@@ -176,8 +176,7 @@ impl fuser::Filesystem for FrontEnd {
     // The kernel has applied the umask: FUSE_DONT_MASK is not asked for.
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
         self.serve_any(request, "mkdir", reply, |caller, reply| {
-            let made = (Making::Folder, (parent, name));
-            if let Some(reply) = self.actor.made(request, made, &self.answers, reply) {
+            if let Some(reply) = self.actor.made_folder(request, (parent, name), &self.answers, reply) {
                 self.make(parent, name, new_inode(caller, FileKind::Directory, mode), reply);
             }
         });
@@ -202,11 +201,7 @@ impl fuser::Filesystem for FrontEnd {
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        self.serve_any(request, "symlink", reply, |caller, reply| {
-            let made = (Making::Symlink, (parent, name));
-            let Some(reply) = self.actor.made(request, made, &self.answers, reply) else {
-                return;
-            };
+        self.serve(request, "symlink", reply, |caller, reply| {
             let target = target.as_os_str().as_bytes().to_vec();
             self.make(
                 parent,

@@ -2,17 +2,18 @@
 //!
 //! Each function takes a request's reply and gives it back if the request is a program's; else it has answered it.
 
-use super::gate::{Act, Gate, Making};
+use super::gate::{Act, Gate, Outcome};
 use crate::filesystem::Filesystem;
 use crate::fuse::convert;
 use crate::fuse::reply::Answers;
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, Request,
 };
-use notefs_cache::{Attr, FileKind};
+use notefs_cache::{Attr, FileKind, Need};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The answering side.
 pub(in crate::fuse) struct ActorDesk {
@@ -32,37 +33,37 @@ impl ActorDesk {
         self.gate.is_actor(request.pid())
     }
 
-    /// Lets a change take effect because its request is here.
-    fn take_effect(&self, act: &Act) -> Option<Attr> {
+    /// Lets a change take effect because its request is here. None if it does not apply any more, or is not of the `kind`
+    /// that the kernel asked for: then the kernel is told of it otherwise.
+    fn take_effect(&self, act: &Act, kind: Option<FileKind>) -> Option<Attr> {
         self.gate.pass(act, |change| {
-            let taken = self.filesystem.replica().take_effect(change?);
-            taken.unwrap_or_else(|error| {
+            let taken = change.map_or(Ok(None), |change| self.filesystem.replica().take_effect(change));
+            let attr = taken.unwrap_or_else(|error| {
                 tracing::warn!("A change from the bucket could not take effect: {error}");
                 None
-            })
+            });
+            match attr {
+                None => Err(Outcome::Void),
+                Some(attr) if kind.is_some_and(|kind| kind != attr.kind) => Err(Outcome::Unfelt),
+                Some(attr) => Ok(attr),
+            }
         })
     }
 
-    /// MKDIR and SYMLINK.
-    pub(in crate::fuse) fn made(
+    /// MKDIR.
+    pub(in crate::fuse) fn made_folder(
         &self,
         request: &Request,
-        (making, (parent, name)): (Making, Name<'_>),
+        (parent, name): Name<'_>,
         answers: &Answers,
         reply: ReplyEntry,
     ) -> Option<ReplyEntry> {
         if !self.is_actor(request) {
             return Some(reply);
         }
-        let act = Act::Make(making, parent.0, name.as_bytes().to_vec());
-        let fits = |kind| match making {
-            Making::File => kind == FileKind::File,
-            Making::Folder => kind == FileKind::Directory,
-            Making::Symlink => kind == FileKind::Symlink,
-        };
-        match self.take_effect(&act) {
-            Some(attr) if fits(attr.kind) => self.entry(&attr, answers, reply),
-            _ => reply.error(Errno::EPERM),
+        match self.take_effect(&Act::making((parent, name), true), Some(FileKind::Directory)) {
+            Some(attr) => self.entry(&attr, answers, reply),
+            None => reply.error(Errno::EPERM),
         }
         None
     }
@@ -78,16 +79,14 @@ impl ActorDesk {
         if !self.is_actor(request) {
             return Some(reply);
         }
-        let act = Act::Make(Making::File, parent.0, name.as_bytes().to_vec());
-        match self.take_effect(&act) {
-            Some(attr) if attr.kind == FileKind::File => {
-                self.filesystem.retain(attr.ino);
-                answers.kernel.told(attr.ino);
+        match self.take_effect(&Act::making((parent, name), false), Some(FileKind::File)) {
+            Some(attr) => {
+                let ttl = self.told(&attr, answers);
                 let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
                 let (attr, generation) = (convert::file_attr(&attr), Generation(attr.generation));
-                reply.created(&answers.ttl, &attr, generation, FileHandle(0), flags);
+                reply.created(&ttl, &attr, generation, FileHandle(0), flags);
             }
-            _ => reply.error(Errno::EPERM),
+            None => reply.error(Errno::EPERM),
         }
         None
     }
@@ -102,7 +101,7 @@ impl ActorDesk {
         if !self.is_actor(request) {
             return Some(reply);
         }
-        match self.take_effect(&act()) {
+        match self.take_effect(&act(), None) {
             Some(_) => reply.ok(),
             None => reply.error(Errno::EPERM),
         }
@@ -120,7 +119,7 @@ impl ActorDesk {
         if !self.is_actor(request) {
             return Some(reply);
         }
-        match self.gate.pass(&Act::Touch(ino.0), |_| Some(())) {
+        match self.gate.pass(&Act::Touch(ino.0), |_| Ok(())) {
             Some(()) => self.attr(request, ino, answers, reply),
             None => {
                 reply.error(Errno::EPERM);
@@ -147,7 +146,7 @@ impl ActorDesk {
         None
     }
 
-    /// LOOKUP. A name that is about to be removed may be one whose attributes nobody has asked for yet.
+    /// LOOKUP. A name that is about to be removed may be one of which nothing more is known.
     pub(in crate::fuse) fn looked_up(
         &self,
         request: &Request,
@@ -158,21 +157,41 @@ impl ActorDesk {
         if !self.is_actor(request) {
             return Some(reply);
         }
-        let is_made =
-            |act: &Act| matches!(act, Act::Make(_, dir, new) if (*dir, new.as_slice()) == (parent.0, name.as_bytes()));
+        let is_made = |act: &Act| {
+            [true, false]
+                .iter()
+                .any(|dir| *act == Act::making((parent, name), *dir))
+        };
         match self.filesystem.replica().lookup(parent.0, name.as_bytes()) {
             Ok(attr) => self.entry(&attr, answers, reply),
             Err(notefs_cache::Error::Posix(libc::ENOENT)) => reply.error(Errno::ENOENT),
             Err(_) if self.gate.expects(is_made) => reply.error(Errno::ENOENT),
+            Err(notefs_cache::Error::Need(Need::Metadata(ino)))
+                if self.gate.expects(|act| *act == Act::removal((parent, name), false)) =>
+            {
+                self.filesystem.retain(ino);
+                answers.kernel.told(ino);
+                reply.entry(&Duration::ZERO, &convert::unknown_file(ino), Generation(0));
+            }
             Err(_) => reply.error(Errno::EAGAIN),
         }
         None
     }
 
     fn entry(&self, attr: &Attr, answers: &Answers, reply: ReplyEntry) {
+        let ttl = self.told(attr, answers);
+        reply.entry(&ttl, &convert::file_attr(attr), Generation(attr.generation));
+    }
+
+    /// The kernel is about to learn of this inode; answers for how long that holds. Attributes that are not known for sure hold
+    /// until somebody asks for them.
+    fn told(&self, attr: &Attr, answers: &Answers) -> Duration {
         self.filesystem.retain(attr.ino);
         answers.kernel.told(attr.ino);
-        reply.entry(&answers.ttl, &convert::file_attr(attr), Generation(attr.generation));
+        match self.filesystem.replica().attr(attr.ino) {
+            Ok(_) => answers.ttl,
+            Err(_) => Duration::ZERO,
+        }
     }
 }
 

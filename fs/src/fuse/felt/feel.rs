@@ -1,8 +1,8 @@
 //! Brings one change of the bucket into effect, with its events or without.
 
 use super::staff::Staff;
-use super::{Act, FeltParts, Making};
-use crate::events::{Event, EventKind};
+use super::{Act, FeltParts};
+use crate::events::{Event, EventKind, ORIGIN_SEVERAL};
 use crate::felt::{Command, Refusal};
 use crate::fuse::felt::gate::Outcome;
 use fuser::INodeNo;
@@ -34,11 +34,6 @@ impl Feeler {
         Feeler { parts, staff }
     }
 
-    /// Whether anything is to raise events here.
-    pub(super) fn raises_events(&self) -> bool {
-        self.parts.place.is_some()
-    }
-
     /// Lets a change take effect with its events. Answers false if it took effect without them.
     pub(super) fn feel(&mut self, change: &RemoteChange) -> bool {
         let begun = Instant::now();
@@ -65,9 +60,15 @@ impl Feeler {
                 true
             }
             Outcome::Missing => !self.take_effect(change),
+            Outcome::Unfelt => {
+                self.tell_kernel(change);
+                self.publish(change, false);
+                false
+            }
+            // Somebody was faster: whatever the kernel believes may be wrong.
             Outcome::Void => {
                 self.tell_kernel(change);
-                true
+                false
             }
         }
     }
@@ -94,11 +95,29 @@ impl Feeler {
 
     /// Touches a folder in which something changed without an event.
     pub(super) fn touch(&mut self, folder: Ino) {
-        let path = self.parts.filesystem.replica().path(folder);
-        if let (true, Ok(path)) = (self.staff.is_present(), path) {
-            // A folder that is gone by now needs no event.
+        // A folder that is gone by now needs no event.
+        let Ok(path) = self.parts.filesystem.replica().path(folder) else {
+            return;
+        };
+        if self.parts.events.has_readers() {
+            let event = Event::new(EventKind::Modified, path.clone(), None, true);
+            let origin = ORIGIN_SEVERAL.to_owned();
+            self.parts.events.publish(Event { origin, ..event });
+        }
+        if self.staff.is_present() {
             let _outcome = self.perform(&Command::Touch(path), &Act::Touch(folder), None);
         }
+    }
+
+    /// The folder of a file that has a name.
+    pub(super) fn folder_of(&self, ino: Ino) -> Option<Ino> {
+        let replica = self.parts.filesystem.replica();
+        let path = replica.path(ino).ok().filter(|path| !path.is_empty())?;
+        let folder = path
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .map_or(&[][..], |slash| &path[..slash]);
+        replica.resolve(folder).ok().map(|attr| attr.ino)
     }
 
     /// Has the command done; once more, by another actor, if this one ended before it did anything.
@@ -148,29 +167,16 @@ impl Feeler {
 
     fn plan(&self, change: &RemoteChange) -> Option<Plan> {
         let path = self.path(change.parent, &change.name)?;
-        let (parent, name) = (change.parent, change.name.clone());
+        let (at, is_dir) = ((INodeNo(change.parent), OsStr::from_bytes(&change.name)), change.is_dir);
         let (command, act) = match &change.kind {
-            RemoteChangeKind::Created if change.is_dir => {
-                (Command::MakeFolder(path), Act::Make(Making::Folder, parent, name))
-            }
-            RemoteChangeKind::Created => (Command::Create(path), Act::Make(Making::File, parent, name)),
-            RemoteChangeKind::Removed => {
-                let is_dir = change.is_dir;
-                let act = Act::Remove { parent, name, is_dir };
-                let command = if is_dir {
-                    Command::RemoveFolder(path)
-                } else {
-                    Command::Remove(path)
-                };
-                (command, act)
-            }
+            RemoteChangeKind::Created if is_dir => (Command::MakeFolder(path), Act::making(at, true)),
+            RemoteChangeKind::Created => (Command::Create(path), Act::making(at, false)),
+            RemoteChangeKind::Removed if is_dir => (Command::RemoveFolder(path), Act::removal(at, true)),
+            RemoteChangeKind::Removed => (Command::Remove(path), Act::removal(at, false)),
             RemoteChangeKind::Moved { from_parent, from_name } => {
+                let before = (INodeNo(*from_parent), OsStr::from_bytes(from_name));
                 let from = self.path(*from_parent, from_name)?;
-                let act = Act::Move {
-                    from: (*from_parent, from_name.clone()),
-                    to: (parent, name),
-                };
-                (Command::Move { from, to: path }, act)
+                (Command::Move { from, to: path }, Act::renaming(before, at))
             }
             RemoteChangeKind::Modified => return None,
         };

@@ -16,8 +16,15 @@ const NOBODY: u32 = 0;
 /// What a request of the actor does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::fuse) enum Act {
-    /// Makes a file, folder or link under this name.
-    Make(Making, Ino, Vec<u8>),
+    /// Makes this name.
+    Make {
+        /// The folder.
+        parent: Ino,
+        /// The name.
+        name: Vec<u8>,
+        /// Whether by `mkdir`.
+        is_dir: bool,
+    },
     /// Removes this name.
     Remove {
         /// The folder.
@@ -39,6 +46,15 @@ pub(in crate::fuse) enum Act {
 }
 
 impl Act {
+    /// What CREATE or MKDIR of this name does.
+    pub(in crate::fuse) fn making((parent, name): (INodeNo, &OsStr), is_dir: bool) -> Act {
+        Act::Make {
+            parent: parent.0,
+            name: name.as_bytes().to_vec(),
+            is_dir,
+        }
+    }
+
     /// What UNLINK or RMDIR of this name does.
     pub(in crate::fuse) fn removal((parent, name): (INodeNo, &OsStr), is_dir: bool) -> Act {
         Act::Remove {
@@ -58,14 +74,6 @@ impl Act {
     }
 }
 
-/// What is made, by the request that makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::fuse) enum Making {
-    File,
-    Folder,
-    Symlink,
-}
-
 /// How the request that was asked for went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::fuse) enum Outcome {
@@ -73,6 +81,8 @@ pub(in crate::fuse) enum Outcome {
     Missing,
     /// It came, and the change took effect.
     Done,
+    /// It came and the change took effect, but not as this request could answer it: there is no event.
+    Unfelt,
     /// It came, but the change did not apply any more.
     Void,
 }
@@ -139,8 +149,12 @@ impl Gate {
             .is_some_and(|expected| expected.outcome == Outcome::Missing && is(&expected.act))
     }
 
-    /// The request came: if it was asked for, `effect` is run on its change, without any lock held.
-    pub(in crate::fuse) fn pass<T>(&self, act: &Act, effect: impl FnOnce(Option<u64>) -> Option<T>) -> Option<T> {
+    /// The request came: if it was asked for, `effect` is run on its change, without any lock held, and says how it went.
+    pub(in crate::fuse) fn pass<T>(
+        &self,
+        act: &Act,
+        effect: impl FnOnce(Option<u64>) -> Result<T, Outcome>,
+    ) -> Option<T> {
         let change = {
             let mut expected = self.expected.lock();
             let expected = expected.as_mut().filter(|expected| expected.act == *act)?;
@@ -151,15 +165,18 @@ impl Gate {
             expected.outcome = Outcome::Void;
             expected.change
         };
-        let value = effect(change)?;
+        let (outcome, value) = match effect(change) {
+            Ok(value) => (Outcome::Done, Some(value)),
+            Err(outcome) => (outcome, None),
+        };
         let mut expected = self.expected.lock();
         if let Some(expected) = expected
             .as_mut()
             .filter(|expected| expected.act == *act && expected.change == change)
         {
-            expected.outcome = Outcome::Done;
+            expected.outcome = outcome;
         }
-        Some(value)
+        value
     }
 
     /// Nothing is asked for any more; answers how it went.
@@ -176,22 +193,22 @@ mod tests {
     use super::*;
 
     fn make(name: &[u8]) -> Act {
-        Act::Make(Making::File, 1, name.to_vec())
+        Act::making((INodeNo(1), OsStr::from_bytes(name)), false)
     }
 
     #[test]
     fn only_what_is_asked_for_passes_and_only_once() {
         let gate = Gate::default();
-        assert_eq!(gate.pass(&make(b"a"), Some), None);
+        assert_eq!(gate.pass(&make(b"a"), Ok), None);
         gate.expect(make(b"a"), Some(7));
-        assert_eq!(gate.pass(&make(b"b"), Some), None);
-        assert_eq!(gate.pass(&Act::Touch(1), Some), None);
+        assert_eq!(gate.pass(&make(b"b"), Ok), None);
+        assert_eq!(gate.pass(&Act::Touch(1), Ok), None);
         assert!(gate.expects(|act| *act == make(b"a")));
-        assert_eq!(gate.pass(&make(b"a"), Some), Some(Some(7)));
-        assert_eq!(gate.pass(&make(b"a"), Some), None);
+        assert_eq!(gate.pass(&make(b"a"), Ok), Some(Some(7)));
+        assert_eq!(gate.pass(&make(b"a"), Ok), None);
         assert!(!gate.expects(|_| true));
         assert_eq!(gate.settle(), Outcome::Done);
-        assert_eq!(gate.pass(&make(b"a"), Some), None);
+        assert_eq!(gate.pass(&make(b"a"), Ok), None);
     }
 
     #[test]
@@ -200,8 +217,11 @@ mod tests {
         gate.expect(make(b"a"), Some(7));
         assert_eq!(gate.settle(), Outcome::Missing);
         gate.expect(make(b"a"), Some(8));
-        assert_eq!(gate.pass(&make(b"a"), |_| None::<()>), None);
+        assert_eq!(gate.pass(&make(b"a"), |_| Err::<(), _>(Outcome::Void)), None);
         assert_eq!(gate.settle(), Outcome::Void);
+        gate.expect(make(b"a"), Some(9));
+        assert_eq!(gate.pass(&make(b"a"), |_| Err::<(), _>(Outcome::Unfelt)), None);
+        assert_eq!(gate.settle(), Outcome::Unfelt);
     }
 
     #[test]
