@@ -4,6 +4,7 @@
 //! (`daemon`) or the protocol (`control`).
 
 pub(crate) mod args;
+mod events;
 mod find;
 mod mount;
 pub(crate) mod output;
@@ -52,7 +53,9 @@ fn dispatch(command: Command) -> Outcome {
         Command::Backlinks(args) => find::backlinks(&args),
         Command::Links(args) => find::links(&args),
         Command::Tags(args) => find::tags(&args),
+        Command::Events(args) => events::run(&args),
         Command::Index(IndexCommand::Rebuild { dir, timeout }) => wait::rebuild(&dir, timeout),
+        Command::Perform { dir, device } => Ok(crate::felt::run(&dir, &device)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "notefs", &mut script);

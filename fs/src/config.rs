@@ -48,6 +48,8 @@ pub(crate) struct MountPlan {
     pub(crate) read_only: bool,
     /// Let other users in.
     pub(crate) allow_other: bool,
+    /// Raise file events for changes of other machines.
+    pub(crate) events: bool,
     /// Hide the files of a folder that is not empty.
     pub(crate) nonempty: bool,
     /// The log file; in the foreground only if one was asked for.
@@ -68,6 +70,7 @@ struct ConfigFile {
     poll: Option<String>,
     read_only: Option<bool>,
     allow_other: Option<bool>,
+    events: Option<bool>,
     log: Option<PathBuf>,
 }
 
@@ -164,6 +167,7 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
         poll: args.poll.or(poll),
         read_only: args.read_only.or(file.read_only).unwrap_or(false),
         allow_other: args.allow_other.or(file.allow_other).unwrap_or(false),
+        events: args.events.or(file.events).unwrap_or(true),
         nonempty: args.nonempty,
         verbose: args.verbose,
     };
@@ -317,7 +321,7 @@ fn parse_config(text: &str) -> Result<ConfigFile, Failure> {
             .hint("Use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials"));
         }
     }
-    let known = "store, dir, cache, cache-size, write-back, read-only, allow-other and log";
+    let known = "store, dir, cache, cache-size, write-back, poll, read-only, allow-other, events and log";
     table.try_into().map_err(|e: toml::de::Error| {
         let reason = e.message().split(", expected").next().unwrap_or_default().to_owned();
         Failure::usage(reason).hint(format!("The keys are {known}"))

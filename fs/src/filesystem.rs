@@ -15,6 +15,7 @@
 //! (name lengths, setuid clearing, reserved extended attributes), and the one log line of a failure. Does not own: any
 //! protocol (`fuse`), permission checks (the kernel's `default_permissions`), content and names (`notefs_cache`).
 
+use crate::events::{Events, LocalChange};
 use notefs_cache::{Error, Ino, Need, Replica};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -99,6 +100,7 @@ pub struct Filesystem {
     replica: Arc<Replica>,
     runtime: Handle,
     waiting: Arc<Waiting>,
+    events: Arc<Events>,
 }
 
 impl Filesystem {
@@ -108,7 +110,13 @@ impl Filesystem {
             replica,
             runtime,
             waiting: Arc::default(),
+            events: Arc::default(),
         }
+    }
+
+    /// The stream of changes.
+    pub(crate) fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// The replica that is served.
@@ -124,6 +132,24 @@ impl Filesystem {
     /// Whether an operation on this directory or file waits for the bucket, so that the kernel keeps it locked.
     pub fn is_waited_on(&self, ino: Ino) -> bool {
         self.waiting.holds(ino)
+    }
+
+    /// A `done` that first tells of the change, if it is one and somebody wants to know.
+    fn telling<T>(
+        &self,
+        change: impl FnOnce() -> LocalChange,
+        done: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) -> impl FnOnce(Result<T, Errno>) + Send + 'static {
+        let told = self
+            .events
+            .has_readers()
+            .then(|| (change(), Arc::clone(&self.events), Arc::clone(&self.replica)));
+        move |result| {
+            if let (Ok(_), Some((change, events, replica))) = (&result, told) {
+                events.tell(&replica, change);
+            }
+            done(result);
+        }
     }
 
     /// Runs `op` until it is answered; see the top of this file.

@@ -21,6 +21,7 @@ use crate::config::MountPlan;
 use crate::control::protocol::Left;
 use crate::control::registry::{Record, Registry, start_ticks};
 use crate::control::server::{self, Connections};
+use crate::events::Events;
 use crate::failure::Failure;
 use crate::filesystem::Filesystem;
 use crate::fuse::{FuseOptions, FuseSession};
@@ -151,6 +152,7 @@ struct Mount {
     registry: Registry,
     connections: Connections,
     remaining: Arc<Remaining>,
+    events: Arc<Events>,
 }
 
 impl Mount {
@@ -175,7 +177,9 @@ impl Mount {
         let listener = server::bind(&socket)?;
         let underneath = Underneath::open(&plan.dir)?;
         replica.start();
-        let session = Arc::new(mount_folder(plan, &store_name, &replica, &runtime)?);
+        let filesystem = Arc::new(Filesystem::new(replica.clone(), runtime.handle().clone()));
+        let events = filesystem.events().clone();
+        let session = Arc::new(mount_folder(plan, &store_name, filesystem)?);
         underneath.seal();
         let record = Record {
             mountpoint: plan.dir.clone(),
@@ -197,6 +201,7 @@ impl Mount {
             runtime: runtime.handle().clone(),
             remaining: remaining.clone(),
             ends: ends.clone(),
+            events: events.clone(),
         };
         let connections = server::serve(listener, Arc::new(desk))?;
         let mount = Mount {
@@ -209,6 +214,7 @@ impl Mount {
             registry,
             connections,
             remaining,
+            events,
         };
         mount.watch_session(ends);
         if cache_is_new {
@@ -265,6 +271,7 @@ impl Mount {
         let until = Instant::now() + timeout;
         self.drain(until, hurry.clone());
         let was_busy = self.unmount(*hurry.borrow());
+        self.events.end();
         self.bridge.begin_stop();
         let owed = self.drain(until, hurry);
         self.bridge.stop();
@@ -425,13 +432,7 @@ fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
     }
 }
 
-fn mount_folder(
-    plan: &MountPlan,
-    store_name: &str,
-    replica: &Arc<Replica>,
-    runtime: &Runtime,
-) -> Result<FuseSession, Failure> {
-    let filesystem = Arc::new(Filesystem::new(replica.clone(), runtime.handle().clone()));
+fn mount_folder(plan: &MountPlan, store_name: &str, filesystem: Arc<Filesystem>) -> Result<FuseSession, Failure> {
     let options = FuseOptions {
         mountpoint: plan.dir.clone(),
         fsname: store_name.to_owned(),
@@ -439,6 +440,7 @@ fn mount_folder(
         allow_other: plan.allow_other,
         threads: FUSE_THREADS,
         stored_on_close: false,
+        events: plan.events,
     };
     crate::fuse::mount(filesystem, options).map_err(|error| {
         let failure = Failure::new(format!("Could not mount on {}: {error}", plan.dir.display()));

@@ -1,7 +1,7 @@
 //! What the replica tells about itself: the ladder of durability, what is owed, and the stream of changes for an index.
 
 use super::Replica;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::{LoggedChange, Mutation};
 use crate::store::RequestCounts;
 use crate::types::*;
@@ -276,6 +276,20 @@ impl Replica {
                 paths.push(String::from_utf8_lossy(&path).into_owned());
             }
             Ok(paths)
+        })
+    }
+
+    /// The path of a directory, or the first path of anything else, below the mount; empty for the root. ENOENT if it has none.
+    pub fn path(&self, ino: Ino) -> Result<Vec<u8>> {
+        self.view(|tables| {
+            let inode = tables.live_inode(ino)?;
+            if inode.is_dir() && inode.nlink > 0 {
+                let path = tables.directory_key(ino)?.path;
+                return Ok(path.strip_suffix(b"/").unwrap_or(&path).to_vec());
+            }
+            let names = tables.names_of(ino)?;
+            let name = names.first().ok_or(Error::Posix(libc::ENOENT))?;
+            tables.path_of(name.parent, &name.name)
         })
     }
 

@@ -48,11 +48,21 @@ pub(crate) enum Command {
     Backlinks(PathArgs),
     /// Show where a note's links lead
     Links(PathArgs),
+    /// Print changes as they happen, here and elsewhere
+    Events(EventsArgs),
     /// List the tags and how many notes bear each
     Tags(TagsArgs),
     /// Look after the search index
     #[command(subcommand)]
     Index(IndexCommand),
+    /// Performs changes on a mount for its daemon; started by notefs itself.
+    #[command(hide = true)]
+    Perform {
+        /// The mounted folder.
+        dir: PathBuf,
+        /// Its device, as `major:minor`.
+        device: String,
+    },
     /// Print a shell's completion script
     #[command(hide = true)]
     Completions {
@@ -118,11 +128,17 @@ pub(crate) struct MountArgs {
           value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_ALLOW_OTHER", hide_env = true)]
     pub(crate) allow_other: Option<bool>,
 
+    /// Whether changes of other machines raise file events, as local ones do: on or off [default: on]
+    #[arg(long, value_name = "on|off", value_parser = clap::builder::BoolishValueParser::new(),
+          env = "NOTEFS_EVENTS", hide_env = true)]
+    pub(crate) events: Option<bool>,
+
     /// Mount over a folder that holds files, which hides them
     #[arg(long)]
     pub(crate) nonempty: bool,
 
-    /// A TOML file with the same names: store, dir, cache, cache-size, write-back, poll, read-only, allow-other, log
+    /// A TOML file with the same names: store, dir, cache, cache-size, write-back, poll, read-only, allow-other,
+    /// events, log
     #[arg(long, value_name = "FILE", env = "NOTEFS_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
 
@@ -298,6 +314,21 @@ pub(crate) struct TagsArgs {
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `notefs events`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each change is one line of JSON: at_ms, origin (local, the id of the notefs that wrote it, or foreign),
+event (created, modified, removed, moved), path, from for moves, folder, and for changes from elsewhere
+felt: whether they raised file events of their own. A reader that is too slow is told {\"event\":\"lost\",\"count\":N}.
+
+Examples:
+  notefs events                                   The mount around the current folder
+  notefs events ~/notes/projects | jq -r .path")]
+pub(crate) struct EventsArgs {
+    /// A mounted folder, or a folder in one; without it, the mount around the current folder
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// `notefs index …`.

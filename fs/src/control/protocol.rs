@@ -3,6 +3,7 @@
 //! Owns requests, answers and the JSON of `notefs status`. Paths are bytes, relative to the mount's root. Nothing here is
 //! ever a secret.
 
+use crate::events::Event;
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -65,6 +66,11 @@ pub(crate) enum Request {
         /// How long at most.
         timeout_ms: u64,
     },
+    /// Tell of changes, until the asker goes or the mount ends.
+    Events {
+        /// Only below this folder; empty for everywhere.
+        below: Vec<u8>,
+    },
     /// Store what is left, unmount and end.
     Unmount {
         /// How long to wait for the store.
@@ -88,6 +94,10 @@ pub(crate) enum WaitStep {
 pub(crate) enum Reply {
     /// Still at it.
     Progress(Progress),
+    /// A change, to `Events`.
+    Event(Box<Event>),
+    /// So many changes were not told, to `Events`.
+    Lost(u64),
     /// The end, and it worked.
     Done(Answer),
     /// The end, and it did not.
@@ -127,6 +137,8 @@ pub(crate) enum Answer {
     Links(IndexRows),
     /// To `Tags`.
     Tags(IndexRows),
+    /// To `Events`: the mount has ended.
+    Ended,
     /// To `Unmount`, once it is unmounted.
     Unmounted(Left),
 }
@@ -339,6 +351,7 @@ mod tests {
                 limit: 20,
                 below: Vec::new(),
             },
+            Request::Events { below: b"a".to_vec() },
             Request::Unmount { timeout_ms: 1 },
         ];
         for request in requests {
@@ -355,6 +368,13 @@ mod tests {
                 left: 3,
                 left_bytes: 4096,
             }),
+            Reply::Event(Box::new(Event::new(
+                crate::events::EventKind::Moved,
+                b"b/\xff.md".to_vec(),
+                Some(b"a".to_vec()),
+                false,
+            ))),
+            Reply::Lost(3),
             Reply::Done(Answer::Unmounted(Left {
                 count: 1,
                 cache_dir: "/c".into(),

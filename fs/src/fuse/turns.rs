@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How long the next request is looked for before the thread sleeps.
 const LOOK_AHEAD_MICROSECONDS_MAX: u64 = 40;
 
+/// Requests for no more bytes than this are answered before another event loop would be awake.
+const QUICK_LENGTH_MAX_BYTES: u64 = 32 << 10;
+
 /// After misses, looking ahead is left out this often at most.
 const LEFT_OUT_MAX: u32 = 64;
 
@@ -97,6 +100,13 @@ impl Turns {
             state.called += 1;
             drop(state);
             self.called.notify_one();
+        }
+    }
+
+    /// The same before a request for so many bytes, if they are many.
+    pub(super) fn call_another_for(&self, length_bytes: u64) {
+        if length_bytes > QUICK_LENGTH_MAX_BYTES {
+            self.call_another();
         }
     }
 
