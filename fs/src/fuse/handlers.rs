@@ -16,7 +16,6 @@ use fuser::{
 };
 use notefs_cache::{FileKind, NewInode};
 use std::ffi::OsStr;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -45,10 +44,8 @@ impl FrontEnd {
         ended: watch::Sender<bool>,
     ) -> FrontEnd {
         // The time to live is settled when the kernel has said what it is.
-        let answers = Answers {
-            ttl: Duration::ZERO,
-            kernel,
-        };
+        let ttl = Duration::ZERO;
+        let answers = Answers { ttl, kernel };
         FrontEnd {
             actor: ActorDesk::new(Arc::clone(&filesystem), gate),
             filesystem,
@@ -85,7 +82,7 @@ impl FrontEnd {
 }
 
 impl fuser::Filesystem for FrontEnd {
-    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         self.answers.ttl = negotiate(config);
         Ok(())
     }
