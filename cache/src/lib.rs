@@ -11,6 +11,7 @@ pub mod types;
 
 mod blob;
 mod hints;
+mod pull;
 mod push;
 mod state;
 

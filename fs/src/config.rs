@@ -42,6 +42,8 @@ pub(crate) struct MountPlan {
     pub(crate) cache_size_bytes: u64,
     /// Write-back delay.
     pub(crate) write_back: Duration,
+    /// How often to look at the whole bucket; `None`: adaptive.
+    pub(crate) poll: Option<Duration>,
     /// Refuse changes.
     pub(crate) read_only: bool,
     /// Let other users in.
@@ -63,6 +65,7 @@ struct ConfigFile {
     cache: Option<PathBuf>,
     cache_size: Option<String>,
     write_back: Option<String>,
+    poll: Option<String>,
     read_only: Option<bool>,
     allow_other: Option<bool>,
     log: Option<PathBuf>,
@@ -143,6 +146,12 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
         .map(parse_duration)
         .transpose()
         .map_err(|e| from_file("write-back", e))?;
+    let poll = file
+        .poll
+        .as_deref()
+        .map(parse_duration)
+        .transpose()
+        .map_err(|e| from_file("poll", e))?;
     let log = args.log.clone().or(file.log).map(|log| places.current_dir.join(log));
     let plan = MountPlan {
         store,
@@ -152,6 +161,7 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
         cache_dir,
         cache_size_bytes: args.cache_size.or(cache_size).unwrap_or(CACHE_SIZE_DEFAULT_BYTES),
         write_back: args.write_back.or(write_back).unwrap_or(WRITE_BACK_DEFAULT),
+        poll: args.poll.or(poll),
         read_only: args.read_only.or(file.read_only).unwrap_or(false),
         allow_other: args.allow_other.or(file.allow_other).unwrap_or(false),
         nonempty: args.nonempty,

@@ -367,6 +367,7 @@ fn options(plan: &MountPlan) -> Options {
         cache_dir: plan.cache_dir.clone(),
         cache_size_bytes: plan.cache_size_bytes,
         write_back: plan.write_back,
+        poll: plan.poll,
         read_only: plan.read_only,
         default_uid: rustix::process::getuid().as_raw(),
         default_gid: rustix::process::getgid().as_raw(),

@@ -27,6 +27,9 @@ impl Replica {
                 return Ok(Source::Ready(Bytes::new()));
             }
             tables.local.promote(&ino);
+            if inode.size > INLINE_BYTES_MAX {
+                self.puller.readers.note(ino, self.now_ms());
+            }
             match inode.place {
                 Place::Nowhere => Err(Error::Need(missing(&inode, offset, end))),
                 Place::Inline => {

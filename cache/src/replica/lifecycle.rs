@@ -1,10 +1,12 @@
 //! Opening, running and closing a replica.
 
 use super::flights::Flights;
+use super::remote_change::RemoteChanges;
 use super::syncer::Syncer;
 use super::{Health, Observer, Options, Owed, Replica};
 use crate::blob::Blobs;
 use crate::error::{Error, Result};
+use crate::pull::Puller;
 use crate::push::Pusher;
 use crate::state::{Inode, Mutation, Place, State};
 use crate::store::Store;
@@ -43,6 +45,8 @@ impl Replica {
             flights: Flights::default(),
             deletions: Mutex::default(),
             pusher: Pusher::default(),
+            puller: Puller::default(),
+            remote_changes: RemoteChanges::default(),
             syncer: Syncer::default(),
             synced_op: AtomicU64::new(0),
             synced_seq: AtomicU64::new(0),
@@ -88,6 +92,7 @@ impl Replica {
                 tracing::warn!(%error, "Could not list the bucket; each folder is tried again when somebody looks into it");
             }
             replica.hints.lock().clear();
+            replica.run_puller().await;
         });
     }
 

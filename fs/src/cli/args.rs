@@ -102,6 +102,10 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_WRITE_BACK", hide_env = true)]
     pub(crate) write_back: Option<Duration>,
 
+    /// How often to look for what other tools wrote to the bucket, as in 5s or 10m [default: as often as it seems worth]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_POLL", hide_env = true)]
+    pub(crate) poll: Option<Duration>,
+
     /// Refuse every change
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_READ_ONLY", hide_env = true)]
@@ -116,7 +120,7 @@ pub(crate) struct MountArgs {
     #[arg(long)]
     pub(crate) nonempty: bool,
 
-    /// A TOML file with the same names: store, dir, cache, cache-size, write-back, read-only, allow-other, log
+    /// A TOML file with the same names: store, dir, cache, cache-size, write-back, poll, read-only, allow-other, log
     #[arg(long, value_name = "FILE", env = "NOTEFS_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
 
