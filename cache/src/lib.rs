@@ -10,6 +10,7 @@ pub mod store;
 pub mod types;
 
 mod blob;
+mod feed;
 mod hints;
 mod pull;
 mod push;

@@ -14,22 +14,27 @@
 mod confirm;
 mod diff;
 mod listing;
+mod pace;
+mod peers;
 mod places;
 mod propose;
 mod readers;
 
+use crate::error::Result;
 use crate::replica::Replica;
-use crate::store::{ObjectInfo, UserMetadata};
-use crate::store::Listed;
+use crate::store::{Listed, ObjectInfo, UserMetadata};
 use crate::types::Ino;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How often the loop looks at what is due.
 const TICK_MS: u64 = 50;
+
+/// The first listing after a start waits for the one that learns the names.
+const FIRST_LISTING_MS: u64 = 1_000;
 
 /// Keys remembered that cannot be shown.
 const FRUITLESS_MAX: usize = 10_000;
@@ -58,8 +63,16 @@ pub(crate) struct Puller {
     doubtful: Mutex<HashSet<Ino>>,
     /// Keys that cannot be shown as they are, with the version for which that was found out.
     fruitless: Mutex<HashMap<String, String>>,
-    /// When the whole bucket was last looked at (monotonic, ms).
+    /// Other writers by their ids.
+    peers: Mutex<HashMap<String, peers::Peer>>,
+    /// When the whole bucket was last looked at, when that showed differences, and when the folder was last used (monotonic, ms).
     pub(crate) listed_ms: AtomicU64,
+    others_ms: AtomicU64,
+    used_ms: AtomicU64,
+    /// The pause between two listings now.
+    pub(crate) interval_ms: AtomicU64,
+    /// A feed has a gap: list at once.
+    list_soon: AtomicBool,
 }
 
 impl Puller {
@@ -82,19 +95,87 @@ fn etag_of(listed: &Listed) -> String {
 }
 
 impl Replica {
+    /// Somebody uses the folder: what others write is worth looking for.
+    pub fn note_use(&self) {
+        self.puller.used_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// How long nobody has asked for anything.
+    fn unused_ms(&self) -> u64 {
+        self.now_ms().saturating_sub(self.puller.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// Follows the bucket until the replica is closed: feeds and listings each at their own pace, so that a long listing delays no feed.
     pub(crate) async fn run_puller(self: Arc<Self>) {
-        let interval = self.options.poll.unwrap_or(Duration::from_secs(5));
-        let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        self.note_use();
+        tokio::join!(Arc::clone(&self).run_feeds(), self.run_listings());
+    }
+
+    async fn run_feeds(self: Arc<Self>) {
+        let (mut discovered_ms, mut failures, mut not_before_ms) = (None, 0, 0);
         while !self.stopping.load(Ordering::Acquire) {
             tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
-            let last_ms = self.puller.listed_ms.load(Ordering::Acquire);
-            if self.now_ms() < last_ms.saturating_add(interval_ms) {
+            let now_ms = self.now_ms();
+            if now_ms < not_before_ms {
                 continue;
             }
-            if let Err(error) = self.look_at_everything().await {
-                tracing::debug!(%error, "Could not look for what others wrote; it is tried again");
+            let mut result = Ok(());
+            let interval_ms = pace::discovery_interval_ms(self.unused_ms());
+            if discovered_ms.is_none_or(|last: u64| now_ms >= last + interval_ms) {
+                result = self.discover_peers().await;
+                discovered_ms = Some(now_ms);
             }
+            let mut tasks = tokio::task::JoinSet::new();
+            for writer in self.due_peers(self.now_ms()) {
+                tasks.spawn_on(Arc::clone(&self).read_peer(writer), &self.runtime);
+            }
+            while let Some(done) = tasks.join_next().await {
+                result = result.and(done.unwrap_or(Err(crate::Error::Posix(libc::EIO))));
+            }
+            failures = note_outcome(result, failures);
+            not_before_ms = self.now_ms() + pace::pause_ms(failures);
+        }
+    }
+
+    async fn run_listings(self: Arc<Self>) {
+        let (mut failures, mut not_before_ms, mut pages) = (0, self.now_ms() + FIRST_LISTING_MS, 1);
+        while !self.stopping.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+            let now_ms = self.now_ms();
+            let others_quiet_ms = now_ms.saturating_sub(self.puller.others_ms.load(Ordering::Acquire));
+            let interval_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, pages);
+            self.puller.interval_ms.store(interval_ms, Ordering::Release);
+            let due_ms = self.puller.listed_ms.load(Ordering::Acquire).saturating_add(interval_ms);
+            let soon = self.puller.list_soon.load(Ordering::Acquire);
+            if now_ms < not_before_ms || (now_ms < due_ms && !soon) {
+                continue;
+            }
+            self.puller.list_soon.store(false, Ordering::Release);
+            let looked = self.look_at_everything().await;
+            if let Ok((differences, read)) = looked {
+                pages = read;
+                if differences > 0 {
+                    self.puller.others_ms.store(now_ms, Ordering::Release);
+                }
+            } else if soon {
+                self.puller.list_soon.store(true, Ordering::Release);
+            }
+            failures = note_outcome(looked.map(drop), failures);
+            not_before_ms = self.now_ms() + pace::pause_ms(failures).max(TICK_MS);
             self.puller.listed_ms.store(self.now_ms(), Ordering::Release);
+        }
+    }
+}
+
+/// The failures in a row; the first one is told.
+fn note_outcome(result: Result<()>, failures: u32) -> u32 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            if failures == 0 {
+                tracing::info!(%error, "Could not look for what others wrote; it is tried again");
+            }
+            failures.saturating_add(1)
         }
     }
 }

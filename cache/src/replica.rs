@@ -110,6 +110,9 @@ pub struct Replica {
     deletions: Mutex<listing::Deletions>,
     pub(crate) pusher: Pusher,
     pub(crate) puller: Puller,
+    pub(crate) feed: crate::feed::Feed,
+    /// Another one with each start.
+    pub(crate) run_id: String,
     remote_changes: remote_change::RemoteChanges,
     syncer: syncer::Syncer,
     synced_op: AtomicU64,

@@ -120,7 +120,7 @@ impl Replica {
         Ok(Some(theirs(look, info, meta, bytes, began)))
     }
 
-    fn asked<T>(&self, answer: StoreResult<T>) -> Result<T> {
+    pub(super) fn asked<T>(&self, answer: StoreResult<T>) -> Result<T> {
         self.note_health(&answer);
         Ok(answer?)
     }

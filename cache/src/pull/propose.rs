@@ -14,6 +14,7 @@ use crate::store::{Listed, ObjectMetadata, PartialMetadata};
 use crate::types::*;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Above this many differences at once nothing is announced one by one, and what nobody has cached is not asked about.
 const STORM: usize = 1_000;
@@ -373,7 +374,7 @@ impl Replica {
             // Another kind of file is another inode: it comes with the next look.
             let origins = HashMap::from([(known.key.clone(), look.origin.clone())]);
             offers.extend(self.removals(vec![known], &origins, theirs.began)?);
-            self.puller.listed_ms.store(0, std::sync::atomic::Ordering::Release);
+            self.puller.list_soon.store(true, Ordering::Release);
             return Ok(());
         }
         let busy = !same_content && self.is_being_read(&inode, &theirs)?;
