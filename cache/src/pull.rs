@@ -24,8 +24,10 @@ use crate::error::Result;
 use crate::replica::Replica;
 use crate::store::{Listed, ObjectInfo, UserMetadata};
 use crate::types::Ino;
+use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,6 +37,9 @@ const TICK_MS: u64 = 50;
 
 /// The first listing after a start waits for the one that learns the names.
 const FIRST_LISTING_MS: u64 = 1_000;
+
+/// Directories that are looked at on their own where the whole bucket takes more than one request.
+const HOT_DIRECTORIES_MAX: usize = 4;
 
 /// Keys remembered that cannot be shown.
 const FRUITLESS_MAX: usize = 10_000;
@@ -56,6 +61,9 @@ pub(crate) struct Look {
 /// What the pull side remembers between rounds.
 #[derive(Default)]
 pub(crate) struct Puller {
+    /// One task at a time reads feeds, and one lists.
+    feeds: tokio::sync::Mutex<()>,
+    listings: tokio::sync::Mutex<()>,
     /// One round at a time brings changes about.
     round: tokio::sync::Mutex<()>,
     pub(crate) readers: readers::Readers,
@@ -69,16 +77,37 @@ pub(crate) struct Puller {
     pub(crate) listed_ms: AtomicU64,
     others_ms: AtomicU64,
     used_ms: AtomicU64,
+    /// Directories that programs have read lately.
+    hot: Mutex<HotDirectories>,
     /// The pause between two listings now.
     pub(crate) interval_ms: AtomicU64,
     /// A feed has a gap: list at once.
     list_soon: AtomicBool,
 }
 
+/// Directories by when they were last read: the newest are looked at first.
+struct HotDirectories(LruCache<Ino, ()>);
+
+impl Default for HotDirectories {
+    fn default() -> HotDirectories {
+        HotDirectories(LruCache::new(
+            NonZeroUsize::new(HOT_DIRECTORIES_MAX).unwrap_or(NonZeroUsize::MIN),
+        ))
+    }
+}
+
 impl Puller {
+    /// A program reads this directory.
+    pub(crate) fn note_directory(&self, dir: Ino) {
+        self.hot.lock().0.put(dir, ());
+    }
+
     /// Whether a line was looked into before, in vain.
     fn is_fruitless(&self, listed: &Listed) -> bool {
-        self.fruitless.lock().get(&listed.key).is_some_and(|etag| *etag == etag_of(listed))
+        self.fruitless
+            .lock()
+            .get(&listed.key)
+            .is_some_and(|etag| *etag == etag_of(listed))
     }
 
     fn note_fruitless(&self, listed: &Listed) {
@@ -91,7 +120,11 @@ impl Puller {
 }
 
 fn etag_of(listed: &Listed) -> String {
-    listed.object.as_ref().map(|info| info.etag.0.clone()).unwrap_or_default()
+    listed
+        .object
+        .as_ref()
+        .map(|info| info.etag.0.clone())
+        .unwrap_or_default()
 }
 
 impl Replica {
@@ -102,12 +135,31 @@ impl Replica {
 
     /// How long nobody has asked for anything.
     fn unused_ms(&self) -> u64 {
-        self.now_ms().saturating_sub(self.puller.used_ms.load(Ordering::Relaxed))
+        self.now_ms()
+            .saturating_sub(self.puller.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// Looks at once, at the feeds of all other writers and, with `everything` or where a feed has a gap, at the whole bucket. What was
+    /// found has taken effect when it returns, but for what waits for a reader.
+    pub async fn pull(self: &Arc<Self>, everything: bool) -> Result<()> {
+        let feeds = self.puller.feeds.lock().await;
+        self.discover_peers().await?;
+        for writer in self.all_peers() {
+            Arc::clone(self).read_peer(writer).await?;
+        }
+        drop(feeds);
+        let _listings = self.puller.listings.lock().await;
+        if everything || self.puller.list_soon.swap(false, Ordering::AcqRel) {
+            self.look_at_everything().await?;
+        }
+        Ok(())
     }
 
     /// Follows the bucket until the replica is closed: feeds and listings each at their own pace, so that a long listing delays no feed.
     pub(crate) async fn run_puller(self: Arc<Self>) {
         self.note_use();
+        // What has changed since the last run, in a bucket of any size.
+        self.puller.list_soon.store(true, Ordering::Release);
         tokio::join!(Arc::clone(&self).run_feeds(), self.run_listings());
     }
 
@@ -119,6 +171,7 @@ impl Replica {
             if now_ms < not_before_ms {
                 continue;
             }
+            let _feeds = self.puller.feeds.lock().await;
             let mut result = Ok(());
             let interval_ms = pace::discovery_interval_ms(self.unused_ms());
             if discovered_ms.is_none_or(|last: u64| now_ms >= last + interval_ms) {
@@ -139,30 +192,53 @@ impl Replica {
 
     async fn run_listings(self: Arc<Self>) {
         let (mut failures, mut not_before_ms, mut pages) = (0, self.now_ms() + FIRST_LISTING_MS, 1);
+        let mut hot_ms = self.now_ms();
         while !self.stopping.load(Ordering::Acquire) {
             tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
             let now_ms = self.now_ms();
-            let others_quiet_ms = now_ms.saturating_sub(self.puller.others_ms.load(Ordering::Acquire));
+            let others_quiet_ms = match self.puller.others_ms.load(Ordering::Acquire) {
+                0 => u64::MAX,
+                last_ms => now_ms.saturating_sub(last_ms),
+            };
             let interval_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, pages);
             self.puller.interval_ms.store(interval_ms, Ordering::Release);
-            let due_ms = self.puller.listed_ms.load(Ordering::Acquire).saturating_add(interval_ms);
+            let once_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, 1);
+            let _listings = self.puller.listings.lock().await;
+            if pages > 1 && now_ms >= hot_ms.max(not_before_ms) + once_ms {
+                hot_ms = now_ms;
+                self.look_at_hot_directories().await;
+            }
+            let due_ms = self
+                .puller
+                .listed_ms
+                .load(Ordering::Acquire)
+                .saturating_add(interval_ms);
             let soon = self.puller.list_soon.load(Ordering::Acquire);
             if now_ms < not_before_ms || (now_ms < due_ms && !soon) {
                 continue;
             }
             self.puller.list_soon.store(false, Ordering::Release);
             let looked = self.look_at_everything().await;
-            if let Ok((differences, read)) = looked {
+            if let Ok(read) = looked {
                 pages = read;
-                if differences > 0 {
-                    self.puller.others_ms.store(now_ms, Ordering::Release);
-                }
             } else if soon {
                 self.puller.list_soon.store(true, Ordering::Release);
             }
             failures = note_outcome(looked.map(drop), failures);
             not_before_ms = self.now_ms() + pace::pause_ms(failures).max(TICK_MS);
             self.puller.listed_ms.store(self.now_ms(), Ordering::Release);
+        }
+    }
+}
+
+impl Replica {
+    async fn look_at_hot_directories(self: &Arc<Self>) {
+        let hot: Vec<Ino> = self.puller.hot.lock().0.iter().map(|(dir, ())| *dir).collect();
+        for dir in hot {
+            // The look at the whole bucket says why.
+            if self.look_at_directory(dir).await.is_err() {
+                return;
+            }
         }
     }
 }

@@ -4,11 +4,12 @@
 
 use super::Look;
 use crate::error::{Error, Result};
-use crate::replica::{Replica, Theirs};
+use crate::replica::{FOREIGN, Replica, Theirs};
 use crate::state::Place;
 use crate::store::{ObjectInfo, ObjectKey, ObjectMetadata, StoreResult};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Text notes up to this size are fetched as soon as they are known.
 const PINNED_BYTES_MAX: u64 = 1 << 20;
@@ -21,7 +22,16 @@ const CONCURRENT_MAX: usize = 16;
 
 /// Endings of names whose files are taken for text.
 const TEXT_ENDINGS: [&str; 10] = [
-    ".md", ".markdown", ".mdx", ".txt", ".org", ".rst", ".adoc", ".tex", ".csv", ".canvas",
+    ".md",
+    ".markdown",
+    ".mdx",
+    ".txt",
+    ".org",
+    ".rst",
+    ".adoc",
+    ".tex",
+    ".csv",
+    ".canvas",
 ];
 
 /// What the bucket says about a look.
@@ -94,7 +104,9 @@ impl Replica {
             let Some(known) = tables.remote(&look.key)? else {
                 return Ok(false);
             };
-            Ok(tables.inode(known.ino)?.is_some_and(|inode| inode.place != Place::Nowhere))
+            Ok(tables
+                .inode(known.ino)?
+                .is_some_and(|inode| inode.place != Place::Nowhere))
         })?;
         let wanted = ask(&look.key, look.info.as_ref().map(|info| info.size), cached, storm);
         let (mut info, bytes) = match (wanted, &look.info) {
@@ -117,6 +129,10 @@ impl Replica {
             Some(user) => Some(self.complete(&key, &info.etag, ObjectMetadata::decode(&user)).await?),
             None => None,
         };
+        // What notefs writes bears a write id.
+        if look.origin == FOREIGN && meta.as_ref().is_none_or(|meta| meta.write_id.is_none()) {
+            self.puller.others_ms.store(self.now_ms(), Ordering::Release);
+        }
         Ok(Some(theirs(look, info, meta, bytes, began)))
     }
 

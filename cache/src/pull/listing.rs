@@ -1,4 +1,4 @@
-//! Looking at the whole bucket, for what no feed tells of: other tools' writes, and what feeds have forgotten.
+//! Looking at the whole bucket, or at one directory that is in use, for what no feed tells of: other tools' writes, and what feeds have forgotten.
 //!
 //! The lines are compared with the rows page by page, so that a bucket of any size costs little memory: of what was seen only hashes are
 //! kept, to find what has vanished.
@@ -16,6 +16,9 @@ use std::sync::Arc;
 
 /// Differences taken up from one listing; the next one finds the rest.
 const LOOKS_MAX: usize = 50_000;
+
+/// Objects that have vanished from one listing are asked for one by one up to this many.
+const ASKED_FOR_MAX: usize = 256;
 
 /// Rows read under one lock.
 const ROWS_PER_STEP: usize = 500;
@@ -62,26 +65,60 @@ pub(super) struct Differences {
 }
 
 impl Replica {
-    /// Looks at the whole bucket and brings about what differs; answers how many differences there were, and how many pages.
-    pub(super) async fn look_at_everything(self: &Arc<Self>) -> Result<(usize, u64)> {
+    /// Looks at the whole bucket and brings about what differs; answers how many pages there were.
+    pub(super) async fn look_at_everything(self: &Arc<Self>) -> Result<u64> {
         let _reading = self.read_listing();
         let (began, known) = self.view(|tables| Ok((tables.op(), tables.live_inode(ROOT_INO)?.known)))?;
         if !known {
-            return Ok((0, 0));
+            return Ok(0);
         }
-        let listed = self.compare_everything(began).await;
+        let found = self.compare("", true, began).await?;
+        let pages = found.pages;
+        self.bring_about(found, began).await?;
+        Ok(pages)
+    }
+
+    /// Looks at the names in one directory alone.
+    pub(super) async fn look_at_directory(self: &Arc<Self>, dir: Ino) -> Result<()> {
+        let _reading = self.read_listing();
+        let place = self.view(|tables| {
+            let known = tables.inode(dir)?.is_some_and(|inode| inode.known && inode.nlink > 0);
+            Ok((
+                tables.op(),
+                if known {
+                    Some(tables.directory_key(dir)?.key)
+                } else {
+                    None
+                },
+            ))
+        })?;
+        let (began, Some(prefix)) = place else { return Ok(()) };
+        let found = self.compare(&prefix, false, began).await?;
+        self.bring_about(found, began).await
+    }
+
+    /// A listing may be a moment old: where only a few objects have vanished from it, each is asked for.
+    fn doubt_few(found: &mut Differences) {
+        if found.vanished.len() <= ASKED_FOR_MAX {
+            let vanished = std::mem::take(&mut found.vanished);
+            let doubts = vanished.into_iter().map(|row| Look::doubt(row.key, FOREIGN));
+            found.looks.extend(doubts);
+        }
+    }
+
+    async fn compare(&self, prefix: &str, recursive: bool, began: u64) -> Result<Differences> {
+        let listed = self.compare_pages(prefix, recursive, began).await;
         if let Err(crate::Error::Store(error)) = &listed {
             self.note_health::<()>(&Err(error.clone()));
         }
-        let found = listed?;
+        let mut found = listed?;
+        Replica::doubt_few(&mut found);
         self.note_health(&Ok::<(), StoreError>(()));
-        let (count, pages) = (found.looks.len() + found.vanished.len(), found.pages);
-        self.bring_about(found, began).await?;
-        Ok((count, pages))
+        Ok(found)
     }
 
-    async fn compare_everything(&self, began: u64) -> Result<Differences> {
-        let mut lister = self.store.list("", true).await?;
+    async fn compare_pages(&self, prefix: &str, recursive: bool, began: u64) -> Result<Differences> {
+        let mut lister = self.store.list(prefix, recursive).await?;
         let (mut shown, mut found) = (Shown::default(), Differences::default());
         while let Some(page) = lister.next_page().await? {
             found.pages += 1;
@@ -89,16 +126,21 @@ impl Replica {
                 shown.add(&listed.key);
             }
             let room = LOOKS_MAX.saturating_sub(found.looks.len());
-            found.looks.extend(self.compare_page(&page, began)?.into_iter().take(room));
+            found
+                .looks
+                .extend(self.compare_page(&page, began)?.into_iter().take(room));
         }
-        self.find_vanished(&shown, began, &mut found)?;
+        self.find_vanished((prefix, recursive), &shown, &mut found, began)?;
         Ok(found)
     }
 
     fn compare_page(&self, page: &[Listed], began: u64) -> Result<Vec<Look>> {
         let mut looks = Vec::new();
         for listed in page {
-            let ours = listed.key.strip_prefix(RESERVED_NAME).is_some_and(|rest| rest.starts_with('/'));
+            let ours = listed
+                .key
+                .strip_prefix(RESERVED_NAME)
+                .is_some_and(|rest| rest.starts_with('/'));
             if ours || listed.object.is_none() || self.puller.is_fruitless(listed) {
                 continue;
             }
@@ -127,14 +169,21 @@ impl Replica {
         Ok(looks)
     }
 
-    fn find_vanished(&self, shown: &Shown, began: u64, found: &mut Differences) -> Result<()> {
+    fn find_vanished(
+        &self,
+        (prefix, recursive): (&str, bool),
+        shown: &Shown,
+        found: &mut Differences,
+        began: u64,
+    ) -> Result<()> {
         let mut after = String::new();
         let mut doubtful = HashSet::new();
         loop {
-            let rows = self.view(|tables| tables.remotes_under("", &after, ROWS_PER_STEP))?;
+            let rows = self.view(|tables| tables.remotes_under(prefix, &after, ROWS_PER_STEP))?;
             let Some(last) = rows.last() else { break };
             after = last.key.clone();
-            for row in rows.into_iter().filter(|row| !shown.has(&row.key)) {
+            let below = |row: &Remote| recursive || !row.key[prefix.len()..].contains('/');
+            for row in rows.into_iter().filter(|row| below(row) && !shown.has(&row.key)) {
                 if row.key.ends_with('/') {
                     if row.noted <= began {
                         doubtful.insert(row.ino);
@@ -143,6 +192,9 @@ impl Replica {
                     found.vanished.push(row);
                 }
             }
+        }
+        if !recursive {
+            return Ok(());
         }
         // A machine that deletes a directory's last file writes its marker a moment later: so look twice.
         let before = std::mem::replace(&mut *self.puller.doubtful.lock(), doubtful.clone());
@@ -158,7 +210,9 @@ mod tests {
     #[test]
     fn a_listing_shows_keys_and_all_directories_above_them() {
         let mut shown = Shown::default();
-        ["a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"].iter().for_each(|key| shown.add(key));
+        ["a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"]
+            .iter()
+            .for_each(|key| shown.add(key));
         for key in ["a/", "a/b/", "a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"] {
             assert!(shown.has(key), "{key}");
         }

@@ -30,9 +30,9 @@ const LISTING_MAX_MS: u64 = 30 * 60_000;
 const FAILED_FIRST_MS: u64 = 500;
 const FAILED_LONGEST_MS: u64 = 15_000;
 
-/// How often one writer's feed is asked for.
-pub(super) fn feed_interval_ms(unused_ms: u64, writer_quiet_ms: u64) -> u64 {
-    match (unused_ms, writer_quiet_ms) {
+/// How often a writer's feed is asked for that last had something new so long ago (`None`: not since the start).
+pub(super) fn feed_interval_ms(unused_ms: u64, writer_quiet_ms: Option<u64>) -> u64 {
+    match (unused_ms, writer_quiet_ms.unwrap_or(BUSY_WRITER_MS)) {
         (unused, _) if unused > IN_USE_MS => UNUSED_INTERVAL_MS,
         (_, quiet) if quiet < BUSY_WRITER_MS => BUSY_INTERVAL_MS,
         (_, quiet) if quiet < AWAY_WRITER_MS => INTERVAL_MS,
@@ -66,7 +66,9 @@ pub(super) fn listing_interval_ms(asked: Option<Duration>, unused_ms: u64, other
 pub(super) fn pause_ms(failures: u32) -> u64 {
     match failures {
         0 => 0,
-        _ => FAILED_FIRST_MS.saturating_mul(1 << (failures - 1).min(10)).min(FAILED_LONGEST_MS),
+        _ => FAILED_FIRST_MS
+            .saturating_mul(1 << (failures - 1).min(10))
+            .min(FAILED_LONGEST_MS),
     }
 }
 
@@ -78,11 +80,15 @@ mod tests {
 
     #[test]
     fn an_idle_writer_costs_one_request_a_second_and_an_unused_mount_a_tenth() {
-        assert_eq!(feed_interval_ms(0, MINUTE_MS), 1_000);
-        assert_eq!(feed_interval_ms(9 * MINUTE_MS, MINUTE_MS), 1_000);
-        assert_eq!(feed_interval_ms(0, 1_000), 500);
-        assert_eq!(feed_interval_ms(11 * MINUTE_MS, 1_000), 10_000);
-        assert_eq!(feed_interval_ms(0, 2 * 24 * 60 * MINUTE_MS), 10_000, "a machine that is away");
+        assert_eq!(feed_interval_ms(0, Some(MINUTE_MS)), 1_000);
+        assert_eq!(feed_interval_ms(9 * MINUTE_MS, None), 1_000);
+        assert_eq!(feed_interval_ms(0, Some(1_000)), 500);
+        assert_eq!(feed_interval_ms(11 * MINUTE_MS, Some(1_000)), 10_000);
+        assert_eq!(
+            feed_interval_ms(0, Some(2 * 24 * 60 * MINUTE_MS)),
+            10_000,
+            "a machine that is away"
+        );
     }
 
     #[test]

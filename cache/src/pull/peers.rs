@@ -1,11 +1,11 @@
 //! Reading the feeds of other writers: who there is, what each has told since the last time, and what that makes worth a look.
 
+use super::Look;
 use super::listing::Differences;
 use super::pace::feed_interval_ms;
-use super::Look;
 use crate::error::Result;
 use crate::feed::{Entry, FeedText};
-use crate::replica::{FOREIGN, Replica};
+use crate::replica::{FOREIGN, PeerStatus, Replica};
 use crate::state::Tables;
 use crate::store::{ETag, FEED_PREFIX, Fresh, ObjectInfo, ObjectKey, ObjectMetadata};
 use crate::types::Timestamp;
@@ -24,7 +24,7 @@ pub(crate) struct Peer {
     position: Option<(String, u64)>,
     /// When it was last asked for, and when it last had something new (monotonic, ms).
     asked_ms: u64,
-    changed_ms: u64,
+    changed_ms: Option<u64>,
 }
 
 /// What a feed says beyond what was read of it.
@@ -38,15 +38,12 @@ pub(super) struct News {
 
 /// Compares a feed with where reading had stopped.
 pub(super) fn news(feed: FeedText, position: Option<&(String, u64)>) -> News {
-    let Some((run, next)) = position else {
-        return News {
-            entries: Vec::new(),
-            gap: true,
-        };
-    };
     let first = feed.entries.first().map_or(feed.next, |entry| entry.number);
-    let gap = *run != feed.run || first > *next || feed.next < *next;
-    let fresh = feed.entries.into_iter().filter(|entry| entry.number >= *next);
+    // All of a feed that was never read, or that began anew: a listing alone does not show changes of metadata.
+    let read = position.filter(|(_, next)| *next <= feed.next);
+    let gap = read.is_none_or(|(run, next)| *run != feed.run || first > *next);
+    let next = read.map_or(0, |(_, next)| *next);
+    let fresh = feed.entries.into_iter().filter(|entry| entry.number >= next);
     let mut entries: Vec<Entry> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for entry in fresh {
@@ -106,7 +103,7 @@ impl Replica {
         let unused_ms = self.unused_ms();
         let mut peers = self.puller.peers.lock();
         let due = |peer: &Peer| {
-            let interval_ms = feed_interval_ms(unused_ms, now_ms.saturating_sub(peer.changed_ms));
+            let interval_ms = feed_interval_ms(unused_ms, peer.changed_ms.map(|at| now_ms.saturating_sub(at)));
             peer.asked_ms == 0 || now_ms >= peer.asked_ms + interval_ms
         };
         let due = peers.iter_mut().filter(|(_, peer)| due(peer));
@@ -115,6 +112,10 @@ impl Replica {
             writer.clone()
         })
         .collect()
+    }
+
+    pub(super) fn all_peers(&self) -> Vec<String> {
+        self.puller.peers.lock().keys().cloned().collect()
     }
 
     /// Asks for one feed, and brings about what it says.
@@ -134,7 +135,10 @@ impl Replica {
             Fresh::New(object) => object,
         };
         let Some(feed) = FeedText::parse(&object.bytes) else {
-            tracing::debug!(writer, "The feed of another machine cannot be read; its changes are found by listing");
+            tracing::debug!(
+                writer,
+                "The feed of another machine cannot be read; its changes are found by listing"
+            );
             self.note_read(&writer, object.info.etag, None);
             return Ok(());
         };
@@ -157,7 +161,7 @@ impl Replica {
             peer.etag = Some(etag);
             peer.position = position;
             if !first {
-                peer.changed_ms = self.now_ms();
+                peer.changed_ms = Some(self.now_ms());
             }
         }
     }
@@ -196,15 +200,18 @@ impl Replica {
         }
     }
 
-    /// The writers that are followed, and how long ago each had something new, in milliseconds.
-    pub(crate) fn peers(&self) -> Vec<(String, u64)> {
+    /// The writers that are followed.
+    pub(crate) fn peers(&self) -> Vec<PeerStatus> {
         let now_ms = self.now_ms();
         let peers = self.puller.peers.lock();
         let mut peers: Vec<_> = peers
             .iter()
-            .map(|(writer, peer)| (writer.clone(), now_ms.saturating_sub(peer.changed_ms)))
+            .map(|(writer, peer)| PeerStatus {
+                writer: writer.clone(),
+                quiet_ms: peer.changed_ms.map(|at| now_ms.saturating_sub(at)),
+            })
             .collect();
-        peers.sort();
+        peers.sort_by(|a, b| a.writer.cmp(&b.writer));
         peers
     }
 }
@@ -275,15 +282,18 @@ mod tests {
         let text = || feed("r", vec![entry(3, "a", Some("e"), None), entry(4, "b", None, None)]);
         let read = |position: Option<(String, u64)>| {
             let news = news(text(), position.as_ref());
-            (news.entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), news.gap)
+            (
+                news.entries.iter().map(|entry| entry.number).collect::<Vec<_>>(),
+                news.gap,
+            )
         };
         assert_eq!(read(at("r", 3)), (vec![3, 4], false));
         assert_eq!(read(at("r", 4)), (vec![4], false));
         assert_eq!(read(at("r", 5)), (vec![], false));
         assert_eq!(read(at("r", 2)), (vec![3, 4], true), "cut");
         assert_eq!(read(at("q", 4)), (vec![4], true), "another run");
-        assert_eq!(read(at("r", 9)), (vec![], true), "an older feed came back");
-        assert_eq!(read(None), (vec![], true), "never read");
+        assert_eq!(read(at("r", 9)), (vec![3, 4], true), "an older feed came back");
+        assert_eq!(read(None), (vec![3, 4], true), "never read");
     }
 
     #[test]
@@ -301,6 +311,9 @@ mod tests {
             .iter()
             .map(|entry| (entry.key.as_str(), entry.etag.as_deref(), entry.moved_from.as_deref()))
             .collect();
-        assert_eq!(told, [("b", None, None), ("a", None, None), ("c", Some("e"), Some("b"))]);
+        assert_eq!(
+            told,
+            [("b", None, None), ("a", None, None), ("c", Some("e"), Some("b"))]
+        );
     }
 }

@@ -4,10 +4,22 @@ use crate::error::Result;
 use crate::replica::{Spot, own_name};
 use crate::state::Tables;
 use crate::types::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// Directories that this round is going to make, by parent and name.
-pub(super) type Planned = HashMap<(Ino, Vec<u8>), Ino>;
+/// Directories that this round is going to make.
+#[derive(Default)]
+pub(super) struct Planned {
+    by_name: HashMap<(Ino, Vec<u8>), Ino>,
+    /// Nothing but this round fills them.
+    pub(super) made: HashSet<Ino>,
+}
+
+impl Planned {
+    fn make(&mut self, parent: Ino, name: &[u8], ino: Ino) {
+        self.by_name.insert((parent, name.to_vec()), ino);
+        self.made.insert(ino);
+    }
+}
 
 /// Where a key goes.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,9 +49,14 @@ pub(super) fn place(tables: &mut Tables, planned: &mut Planned, key: &str) -> Re
             At::Directory(ino) => parent = ino,
             At::Nothing => {
                 let ino = tables.new_ino();
-                planned.insert((parent, name.clone()), ino);
+                planned.make(parent, &name, ino);
                 let segment = segment.to_owned();
-                directories.push(Spot { parent, name, segment, ino });
+                directories.push(Spot {
+                    parent,
+                    name,
+                    segment,
+                    ino,
+                });
                 parent = ino;
             }
             At::Unlisted => return Ok(Placed::Unlisted),
@@ -51,15 +68,23 @@ pub(super) fn place(tables: &mut Tables, planned: &mut Planned, key: &str) -> Re
     };
     let segment = leaf.to_owned();
     let ino = match directory_at(tables, planned, parent, &name)? {
-        At::Nothing => tables.new_ino(),
+        At::Nothing => {
+            let ino = tables.new_ino();
+            if is_directory {
+                planned.make(parent, &name, ino);
+            }
+            ino
+        }
         At::Unlisted => return Ok(Placed::Unlisted),
         At::Directory(ino) if is_directory => ino,
         At::Directory(_) | At::File => return Ok(Placed::Strange),
     };
-    if is_directory {
-        planned.insert((parent, name.clone()), ino);
-    }
-    let spot = Spot { parent, name, segment, ino };
+    let spot = Spot {
+        parent,
+        name,
+        segment,
+        ino,
+    };
     Ok(Placed::At { directories, spot })
 }
 
@@ -71,14 +96,13 @@ enum At {
 }
 
 fn directory_at(tables: &mut Tables, planned: &Planned, parent: Ino, name: &[u8]) -> Result<At> {
-    if let Some(ino) = planned.get(&(parent, name.to_vec())) {
+    if let Some(ino) = planned.by_name.get(&(parent, name.to_vec())) {
         return Ok(At::Directory(*ino));
     }
     if let Some((ino, _)) = tables.name(parent, name)? {
         let is_dir = tables.inode(ino)?.is_some_and(|inode| inode.is_dir());
         return Ok(if is_dir { At::Directory(ino) } else { At::File });
     }
-    // A directory that is planned has no row yet, and nothing below it.
-    let known = tables.inode(parent)?.is_none_or(|inode| inode.known);
+    let known = planned.made.contains(&parent) || tables.inode(parent)?.is_some_and(|inode| inode.known);
     Ok(if known { At::Nothing } else { At::Unlisted })
 }

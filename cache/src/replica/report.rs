@@ -66,6 +66,8 @@ pub struct ReplicaStatus {
     pub cache_limit_bytes: u64,
     /// Requests made to the store since the replica was opened.
     pub requests: RequestCounts,
+    /// How what others write is followed.
+    pub pull: PullStatus,
     /// Whether the newest call to the store was answered.
     pub store_reachable: bool,
     /// The newest failure that still matters.
@@ -78,6 +80,28 @@ pub struct ReplicaStatus {
     pub skipped_key_count: u64,
     /// Conflict copies made since the replica was made.
     pub conflicts: u64,
+}
+
+/// How what others write is followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PullStatus {
+    /// Age of the last look at the whole bucket in milliseconds; `None` before the first.
+    pub listed_age_ms: Option<u64>,
+    /// The pause between two of these now, in milliseconds.
+    pub interval_ms: u64,
+    /// Other writers whose feeds are followed.
+    pub peers: Vec<PeerStatus>,
+    /// The store keeps no conditions: of two savers the last wins.
+    pub weaker: bool,
+}
+
+/// Another writer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PeerStatus {
+    /// Its id.
+    pub writer: String,
+    /// How long ago it had something new, in milliseconds; `None`: not since this replica was opened.
+    pub quiet_ms: Option<u64>,
 }
 
 /// The state of one file.
@@ -166,6 +190,7 @@ impl Replica {
             cache_bytes: tables.local_bytes,
             cache_limit_bytes: self.options.cache_size_bytes,
             requests: self.store.requests(),
+            pull: self.pull_status(),
             store_reachable: !self.store_unreachable(),
             last_error: self.problem(),
             unlisted_directories: tables.count("inode WHERE kind = 1 AND known = 0").unwrap_or(0),
@@ -177,6 +202,16 @@ impl Replica {
                 .flatten()
                 .and_then(|count| count.parse().ok())
                 .unwrap_or(0),
+        }
+    }
+
+    fn pull_status(&self) -> PullStatus {
+        let listed_ms = self.puller.listed_ms.load(Ordering::Acquire);
+        PullStatus {
+            listed_age_ms: (listed_ms > 0).then(|| self.now_ms().saturating_sub(listed_ms)),
+            interval_ms: self.puller.interval_ms.load(Ordering::Acquire),
+            peers: self.peers(),
+            weaker: !(self.capabilities.put_if_absent && self.capabilities.put_if_match),
         }
     }
 
