@@ -201,6 +201,7 @@ pub(crate) struct MountStatus {
     pub(crate) indexed: Indexed,
     pub(crate) cache: CacheUse,
     pub(crate) requests: Requests,
+    pub(crate) pull: Pull,
     pub(crate) last_error: Option<LastError>,
     pub(crate) store_reachable: bool,
     pub(crate) unlisted_directories: u64,
@@ -260,7 +261,31 @@ pub(crate) struct Requests {
     pub(crate) list: u64,
     pub(crate) copy: u64,
     pub(crate) delete: u64,
+    /// About the change feed, of any kind; not among the others.
+    #[serde(default)]
+    pub(crate) feed: u64,
     pub(crate) failed: u64,
+}
+
+/// How what others write is followed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Pull {
+    /// Age of the last look at the whole bucket; none before the first.
+    pub(crate) listed_age_ms: Option<u64>,
+    /// The pause between two of these now.
+    pub(crate) interval_ms: u64,
+    /// Other machines whose feeds are followed.
+    pub(crate) peers: Vec<Peer>,
+    /// The store keeps no conditions: of two savers the last wins.
+    pub(crate) weaker: bool,
+}
+
+/// Another machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Peer {
+    pub(crate) writer: String,
+    /// How long ago it had something new.
+    pub(crate) quiet_ms: Option<u64>,
 }
 
 /// The newest failure that still matters.
