@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod merge;
 pub mod replica;
 pub mod store;
 pub mod types;
