@@ -333,7 +333,11 @@ mod tests {
             next: 42,
             entries: vec![earlier],
         }));
-        let numbers: Vec<_> = log.entries.iter().map(|entry| (entry.number, entry.key.as_str())).collect();
+        let numbers: Vec<_> = log
+            .entries
+            .iter()
+            .map(|entry| (entry.number, entry.key.as_str()))
+            .collect();
         assert_eq!((numbers, log.next), (vec![(41, "old"), (42, "new")], 43));
     }
 }

@@ -19,4 +19,5 @@ mod state;
 
 pub use error::{Error, Need, Result};
 pub use replica::{Options, Replica};
+pub use state::ConflictKind;
 pub use types::*;

@@ -78,7 +78,10 @@ pub(crate) struct Puller {
 impl Puller {
     /// Whether a line was looked into before, in vain.
     fn is_fruitless(&self, listed: &Listed) -> bool {
-        self.fruitless.lock().get(&listed.key).is_some_and(|etag| *etag == etag_of(listed))
+        self.fruitless
+            .lock()
+            .get(&listed.key)
+            .is_some_and(|etag| *etag == etag_of(listed))
     }
 
     fn note_fruitless(&self, listed: &Listed) {
@@ -91,7 +94,11 @@ impl Puller {
 }
 
 fn etag_of(listed: &Listed) -> String {
-    listed.object.as_ref().map(|info| info.etag.0.clone()).unwrap_or_default()
+    listed
+        .object
+        .as_ref()
+        .map(|info| info.etag.0.clone())
+        .unwrap_or_default()
 }
 
 impl Replica {
@@ -102,7 +109,8 @@ impl Replica {
 
     /// How long nobody has asked for anything.
     fn unused_ms(&self) -> u64 {
-        self.now_ms().saturating_sub(self.puller.used_ms.load(Ordering::Relaxed))
+        self.now_ms()
+            .saturating_sub(self.puller.used_ms.load(Ordering::Relaxed))
     }
 
     /// Follows the bucket until the replica is closed: feeds and listings each at their own pace, so that a long listing delays no feed.
@@ -145,7 +153,11 @@ impl Replica {
             let others_quiet_ms = now_ms.saturating_sub(self.puller.others_ms.load(Ordering::Acquire));
             let interval_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, pages);
             self.puller.interval_ms.store(interval_ms, Ordering::Release);
-            let due_ms = self.puller.listed_ms.load(Ordering::Acquire).saturating_add(interval_ms);
+            let due_ms = self
+                .puller
+                .listed_ms
+                .load(Ordering::Acquire)
+                .saturating_add(interval_ms);
             let soon = self.puller.list_soon.load(Ordering::Acquire);
             if now_ms < not_before_ms || (now_ms < due_ms && !soon) {
                 continue;

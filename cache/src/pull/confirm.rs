@@ -21,7 +21,16 @@ const CONCURRENT_MAX: usize = 16;
 
 /// Endings of names whose files are taken for text.
 const TEXT_ENDINGS: [&str; 10] = [
-    ".md", ".markdown", ".mdx", ".txt", ".org", ".rst", ".adoc", ".tex", ".csv", ".canvas",
+    ".md",
+    ".markdown",
+    ".mdx",
+    ".txt",
+    ".org",
+    ".rst",
+    ".adoc",
+    ".tex",
+    ".csv",
+    ".canvas",
 ];
 
 /// What the bucket says about a look.
@@ -94,7 +103,9 @@ impl Replica {
             let Some(known) = tables.remote(&look.key)? else {
                 return Ok(false);
             };
-            Ok(tables.inode(known.ino)?.is_some_and(|inode| inode.place != Place::Nowhere))
+            Ok(tables
+                .inode(known.ino)?
+                .is_some_and(|inode| inode.place != Place::Nowhere))
         })?;
         let wanted = ask(&look.key, look.info.as_ref().map(|info| info.size), cached, storm);
         let (mut info, bytes) = match (wanted, &look.info) {

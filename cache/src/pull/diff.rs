@@ -128,9 +128,17 @@ mod tests {
         let told = [trace("b", "e", 3, None), trace("c", "e", 3, Some("a"))];
         assert_eq!(pairs(&told, &went), [pair("c", "a")]);
         let empty = [trace("a", "e", 0, None)];
-        assert_eq!(pairs(&[trace("b", "e", 0, None)], &empty), [], "empty objects are all alike");
+        assert_eq!(
+            pairs(&[trace("b", "e", 0, None)], &empty),
+            [],
+            "empty objects are all alike"
+        );
         assert_eq!(pairs(&[trace("b", "e", 0, Some("a"))], &empty), [pair("b", "a")]);
-        assert_eq!(pairs(&[trace("b", "e", 3, Some("x"))], &[]), [], "what did not go was copied");
+        assert_eq!(
+            pairs(&[trace("b", "e", 3, Some("x"))], &[]),
+            [],
+            "what did not go was copied"
+        );
     }
 
     #[test]

@@ -89,7 +89,9 @@ impl Replica {
                 shown.add(&listed.key);
             }
             let room = LOOKS_MAX.saturating_sub(found.looks.len());
-            found.looks.extend(self.compare_page(&page, began)?.into_iter().take(room));
+            found
+                .looks
+                .extend(self.compare_page(&page, began)?.into_iter().take(room));
         }
         self.find_vanished(&shown, began, &mut found)?;
         Ok(found)
@@ -98,7 +100,10 @@ impl Replica {
     fn compare_page(&self, page: &[Listed], began: u64) -> Result<Vec<Look>> {
         let mut looks = Vec::new();
         for listed in page {
-            let ours = listed.key.strip_prefix(RESERVED_NAME).is_some_and(|rest| rest.starts_with('/'));
+            let ours = listed
+                .key
+                .strip_prefix(RESERVED_NAME)
+                .is_some_and(|rest| rest.starts_with('/'));
             if ours || listed.object.is_none() || self.puller.is_fruitless(listed) {
                 continue;
             }
@@ -158,7 +163,9 @@ mod tests {
     #[test]
     fn a_listing_shows_keys_and_all_directories_above_them() {
         let mut shown = Shown::default();
-        ["a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"].iter().for_each(|key| shown.add(key));
+        ["a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"]
+            .iter()
+            .for_each(|key| shown.add(key));
         for key in ["a/", "a/b/", "a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"] {
             assert!(shown.has(key), "{key}");
         }

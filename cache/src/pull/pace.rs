@@ -66,7 +66,9 @@ pub(super) fn listing_interval_ms(asked: Option<Duration>, unused_ms: u64, other
 pub(super) fn pause_ms(failures: u32) -> u64 {
     match failures {
         0 => 0,
-        _ => FAILED_FIRST_MS.saturating_mul(1 << (failures - 1).min(10)).min(FAILED_LONGEST_MS),
+        _ => FAILED_FIRST_MS
+            .saturating_mul(1 << (failures - 1).min(10))
+            .min(FAILED_LONGEST_MS),
     }
 }
 
@@ -82,7 +84,11 @@ mod tests {
         assert_eq!(feed_interval_ms(9 * MINUTE_MS, MINUTE_MS), 1_000);
         assert_eq!(feed_interval_ms(0, 1_000), 500);
         assert_eq!(feed_interval_ms(11 * MINUTE_MS, 1_000), 10_000);
-        assert_eq!(feed_interval_ms(0, 2 * 24 * 60 * MINUTE_MS), 10_000, "a machine that is away");
+        assert_eq!(
+            feed_interval_ms(0, 2 * 24 * 60 * MINUTE_MS),
+            10_000,
+            "a machine that is away"
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Reading the feeds of other writers: who there is, what each has told since the last time, and what that makes worth a look.
 
+use super::Look;
 use super::listing::Differences;
 use super::pace::feed_interval_ms;
-use super::Look;
 use crate::error::Result;
 use crate::feed::{Entry, FeedText};
 use crate::replica::{FOREIGN, Replica};
@@ -134,7 +134,10 @@ impl Replica {
             Fresh::New(object) => object,
         };
         let Some(feed) = FeedText::parse(&object.bytes) else {
-            tracing::debug!(writer, "The feed of another machine cannot be read; its changes are found by listing");
+            tracing::debug!(
+                writer,
+                "The feed of another machine cannot be read; its changes are found by listing"
+            );
             self.note_read(&writer, object.info.etag, None);
             return Ok(());
         };
@@ -275,7 +278,10 @@ mod tests {
         let text = || feed("r", vec![entry(3, "a", Some("e"), None), entry(4, "b", None, None)]);
         let read = |position: Option<(String, u64)>| {
             let news = news(text(), position.as_ref());
-            (news.entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), news.gap)
+            (
+                news.entries.iter().map(|entry| entry.number).collect::<Vec<_>>(),
+                news.gap,
+            )
         };
         assert_eq!(read(at("r", 3)), (vec![3, 4], false));
         assert_eq!(read(at("r", 4)), (vec![4], false));
@@ -301,6 +307,9 @@ mod tests {
             .iter()
             .map(|entry| (entry.key.as_str(), entry.etag.as_deref(), entry.moved_from.as_deref()))
             .collect();
-        assert_eq!(told, [("b", None, None), ("a", None, None), ("c", Some("e"), Some("b"))]);
+        assert_eq!(
+            told,
+            [("b", None, None), ("a", None, None), ("c", Some("e"), Some("b"))]
+        );
     }
 }

@@ -39,7 +39,12 @@ pub(super) fn place(tables: &mut Tables, planned: &mut Planned, key: &str) -> Re
                 let ino = tables.new_ino();
                 planned.insert((parent, name.clone()), ino);
                 let segment = segment.to_owned();
-                directories.push(Spot { parent, name, segment, ino });
+                directories.push(Spot {
+                    parent,
+                    name,
+                    segment,
+                    ino,
+                });
                 parent = ino;
             }
             At::Unlisted => return Ok(Placed::Unlisted),
@@ -59,7 +64,12 @@ pub(super) fn place(tables: &mut Tables, planned: &mut Planned, key: &str) -> Re
     if is_directory {
         planned.insert((parent, name.clone()), ino);
     }
-    let spot = Spot { parent, name, segment, ino };
+    let spot = Spot {
+        parent,
+        name,
+        segment,
+        ino,
+    };
     Ok(Placed::At { directories, spot })
 }
 

@@ -158,7 +158,9 @@ impl Replica {
             .partition(|row| gone.contains(&row.key));
         found.vanished = vanished;
         let by_key: HashMap<String, Remote> = moved.into_iter().map(|row| (row.key.clone(), row)).collect();
-        let moves = pairs.into_iter().filter_map(|(to, from)| Some((to, by_key.get(&from)?.clone())));
+        let moves = pairs
+            .into_iter()
+            .filter_map(|(to, from)| Some((to, by_key.get(&from)?.clone())));
         Ok(moves.collect())
     }
 
@@ -192,7 +194,10 @@ impl Replica {
 
     fn directory_removals(&self, mut inodes: Vec<Ino>, began: u64) -> Result<Vec<Offer>> {
         let mut offers = Vec::new();
-        let key = |ino: Ino| self.view(|tables| Ok(tables.directory_key(ino)?.key.len())).unwrap_or(0);
+        let key = |ino: Ino| {
+            self.view(|tables| Ok(tables.directory_key(ino)?.key.len()))
+                .unwrap_or(0)
+        };
         inodes.sort_by_cached_key(|ino| std::cmp::Reverse(key(*ino)));
         for ino in inodes {
             let inode = self.view(|tables| tables.inode(ino))?;
@@ -218,7 +223,11 @@ impl Replica {
             let Placed::At { directories, spot } = placed else {
                 continue;
             };
-            offers.extend(directories.iter().map(|spot| made(spot, None, &look.origin, round.complete)));
+            offers.extend(
+                directories
+                    .iter()
+                    .map(|spot| made(spot, None, &look.origin, round.complete)),
+            );
             let there = self.view(|tables| tables.inode(spot.ino))?;
             let meta = look.meta.as_ref().map(ObjectMetadata::decode);
             match (there, &meta) {
@@ -279,7 +288,11 @@ impl Replica {
                 self.puller.note_fruitless(&listed);
             }
             Placed::At { directories, spot } => {
-                offers.extend(directories.iter().map(|spot| made(spot, None, &look.origin, round.complete)));
+                offers.extend(
+                    directories
+                        .iter()
+                        .map(|spot| made(spot, None, &look.origin, round.complete)),
+                );
                 let spot = Spot {
                     ino: self.linked(&theirs)?.unwrap_or(spot.ino),
                     ..spot
@@ -299,7 +312,10 @@ impl Replica {
             return Ok(None);
         };
         self.view(|tables| match tables.linked_inode(id)? {
-            Some(ino) => Ok(tables.inode(ino)?.filter(|inode| inode.nlink > 0).map(|inode| inode.ino)),
+            Some(ino) => Ok(tables
+                .inode(ino)?
+                .filter(|inode| inode.nlink > 0)
+                .map(|inode| inode.ino)),
             None => Ok(None),
         })
     }
@@ -313,7 +329,11 @@ impl Replica {
             Some(target) => self.spot_of(&target)?,
             None => match self.view(|tables| place(tables, &mut round.planned, &look.key))? {
                 Placed::At { directories, spot } => {
-                    offers.extend(directories.iter().map(|spot| made(spot, None, &look.origin, round.complete)));
+                    offers.extend(
+                        directories
+                            .iter()
+                            .map(|spot| made(spot, None, &look.origin, round.complete)),
+                    );
                     Some(spot)
                 }
                 Placed::Unlisted | Placed::Strange => None,
@@ -366,7 +386,12 @@ impl Replica {
             return Ok(());
         };
         let same_content = known.etag == theirs.info.etag.0;
-        if same_content && !theirs.meta.as_ref().map_or(Ok(false), |meta| self.differs(&inode, meta))? {
+        if same_content
+            && !theirs
+                .meta
+                .as_ref()
+                .map_or(Ok(false), |meta| self.differs(&inode, meta))?
+        {
             return Ok(());
         }
         let kind = theirs.meta.as_ref().map(|meta| meta.kind.unwrap_or(FileKind::File));
@@ -441,7 +466,8 @@ fn chunks(looks: Vec<Look>) -> Vec<Vec<Look>> {
     let (mut chunks, mut bytes) = (vec![Vec::new()], 0);
     for look in looks {
         let size = look.info.as_ref().map_or(0, |info| info.size.min(CHUNK_BYTES_MAX));
-        let full = |chunk: &Vec<Look>| !chunk.is_empty() && (chunk.len() >= CHUNK_KEYS_MAX || bytes + size > CHUNK_BYTES_MAX);
+        let full =
+            |chunk: &Vec<Look>| !chunk.is_empty() && (chunk.len() >= CHUNK_KEYS_MAX || bytes + size > CHUNK_BYTES_MAX);
         if chunks.last().is_some_and(full) {
             chunks.push(Vec::new());
             bytes = 0;

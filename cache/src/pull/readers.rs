@@ -50,7 +50,10 @@ impl Readers {
     }
 
     fn is_reading(&self, ino: Ino, now_ms: u64) -> bool {
-        self.reads.lock().peek(&ino).is_some_and(|last| now_ms < last + PAUSE_MS)
+        self.reads
+            .lock()
+            .peek(&ino)
+            .is_some_and(|last| now_ms < last + PAUSE_MS)
     }
 
     /// Whether a change of this file waits already.
@@ -65,7 +68,8 @@ impl Replica {
         if !self.puller.readers.is_reading(inode.ino, self.now_ms()) {
             return Ok(false);
         }
-        let whole = self.view(|tables| Ok(inode.place == Place::Blob && tables.present(inode.ino)? == [(0, inode.size)]))?;
+        let whole =
+            self.view(|tables| Ok(inode.place == Place::Blob && tables.present(inode.ino)? == [(0, inode.size)]))?;
         let (Some(new), true) = (&theirs.bytes, whole) else {
             return Ok(true);
         };

@@ -115,7 +115,9 @@ impl Replica {
             op.put(&inode);
             Ok(Some((inode, had_blob)))
         })?;
-        let Some((inode, had_blob)) = changed else { return Ok(None) };
+        let Some((inode, had_blob)) = changed else {
+            return Ok(None);
+        };
         self.remove_blob(had_blob.then_some(ino));
         self.put_large_content(&inode, theirs)?;
         Ok(Some(inode.attr()))
@@ -467,9 +469,7 @@ fn replace(op: &mut Op<'_>, inode: &mut Inode, etag: &str, theirs: &Theirs, bear
 fn held_elsewhere(op: &mut Op<'_>, inode: &Inode, theirs: &Theirs) -> Result<bool> {
     let held = op.tables.remotes_of(inode.ino)?;
     Ok(held.iter().any(|remote| {
-        remote.key != theirs.key
-            && remote.etag == theirs.info.etag.0
-            && remote.content_version == inode.content_version
+        remote.key != theirs.key && remote.etag == theirs.info.etag.0 && remote.content_version == inode.content_version
     }))
 }
 

@@ -163,7 +163,12 @@ impl Replica {
     }
 
     fn take_offer(&self, id: u64) -> Option<Offer> {
-        self.remote_changes.waiting.lock().offers.remove(&id).map(|(offer, _)| offer)
+        self.remote_changes
+            .waiting
+            .lock()
+            .offers
+            .remove(&id)
+            .map(|(offer, _)| offer)
     }
 
     /// What is to be made in a directory that is to be made: the directory comes first, whoever makes it.
@@ -196,7 +201,9 @@ impl Replica {
     fn tell_of(&self, change: &RemoteChange) {
         let Some(observer) = self.observer() else { return };
         match &change.kind {
-            RemoteChangeKind::Created | RemoteChangeKind::Removed => observer.entry_changed(change.parent, &change.name),
+            RemoteChangeKind::Created | RemoteChangeKind::Removed => {
+                observer.entry_changed(change.parent, &change.name)
+            }
             RemoteChangeKind::Modified => {}
             RemoteChangeKind::Moved { from_parent, from_name } => {
                 observer.entry_changed(*from_parent, from_name);

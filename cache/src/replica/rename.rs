@@ -1,8 +1,8 @@
 //! Renames: replacing, refusing to replace, and exchanging, each one durable step.
 
-use super::Replica;
 use super::names::{check_empty, check_key, check_new_name, owe_if_emptied, touch_directory};
 use super::op::Op;
+use super::{Replica, base};
 use crate::error::{Error, Result};
 use crate::state::{Dentry, Inode, LoggedChange, Mutation};
 use crate::store::{KEY_LENGTH_MAX_BYTES, escape_name};
@@ -27,6 +27,10 @@ impl Replica {
         self.writable()?;
         check_new_name(to.0, to.1)?;
         self.check_segment(to.1)?;
+        if let Some((replaced, _)) = self.view(|tables| tables.name(to.0, to.1))? {
+            let _shared = self.stripe(replaced).read();
+            self.keep_base_of_blob(replaced)?;
+        }
         let gone = self.change(|op| {
             let source_dir = op.directory(from.0)?;
             let target_dir = op.directory(to.0)?;
@@ -91,7 +95,10 @@ impl Replica {
                     self.lose_directory(op, target.inode)?;
                     lost_directory = true;
                 }
-                (false, false) => gone = self.lose_name(op, target.inode, &target.dentry)?,
+                (false, false) => {
+                    base::keep(op, target.inode.ino, None)?;
+                    gone = self.lose_name(op, target.inode, &target.dentry)?;
+                }
             }
         }
         log_move(op, &inode, &dentry, &moved)?;

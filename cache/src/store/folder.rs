@@ -14,8 +14,8 @@ mod tests;
 mod walk;
 
 use super::{
-    Capabilities, Condition, Deleted, ETag, Fresh, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store, StoreError,
-    StoreErrorKind, StoreResult, UploadSource, UserMetadata, Written, memory::CallKind,
+    Capabilities, Condition, Deleted, ETag, Fresh, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store,
+    StoreError, StoreErrorKind, StoreResult, UploadSource, UserMetadata, Written, memory::CallKind,
 };
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -16,8 +16,8 @@ mod transport;
 pub(super) use build::{S3Place, open_s3};
 
 use super::{
-    Capabilities, Condition, Deleted, ETag, Fresh, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store, StoreError,
-    StoreResult, UploadSource, UserMetadata, Written,
+    Capabilities, Condition, Deleted, ETag, Fresh, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store,
+    StoreError, StoreResult, UploadSource, UserMetadata, Written,
 };
 use crate::types::Timestamp;
 use async_trait::async_trait;

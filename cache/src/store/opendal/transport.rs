@@ -209,7 +209,10 @@ mod tests {
     #[test]
     fn requests_are_counted_by_kind() {
         let counters = Counters::default();
-        let (note, feed) = (Uri::from_static("http://s/b/a.md"), Uri::from_static("http://s/b/.notefs/feed/w"));
+        let (note, feed) = (
+            Uri::from_static("http://s/b/a.md"),
+            Uri::from_static("http://s/b/.notefs/feed/w"),
+        );
         let feeds = Uri::from_static("http://s/b?list-type=2&prefix=p%2F.notefs%2Ffeed%2F&delimiter=%2F");
         counters.count("HeadObject", &Method::HEAD, &note);
         counters.count("ListObjectsV2", &Method::GET, &note);
@@ -221,7 +224,14 @@ mod tests {
         counters.count("ListObjectsV2", &Method::GET, &feeds);
         let counts = counters.snapshot();
         assert_eq!(
-            (counts.head, counts.list, counts.put, counts.copy, counts.get, counts.feed),
+            (
+                counts.head,
+                counts.list,
+                counts.put,
+                counts.copy,
+                counts.get,
+                counts.feed
+            ),
             (1, 1, 1, 1, 0, 3)
         );
     }
