@@ -35,8 +35,8 @@ enum Owner {
 }
 
 /// Their object: what is known of it, and its content if that is small enough to be looked at.
-pub(super) struct Theirs<'i> {
-    pub(super) info: &'i ObjectInfo,
+pub(super) struct Theirs {
+    pub(super) info: ObjectInfo,
     pub(super) meta: PartialMetadata,
     pub(super) bytes: Option<Bytes>,
 }
@@ -174,7 +174,7 @@ impl Replica {
         &self,
         snapshot: &Snapshot,
         key: &ObjectKey,
-        theirs: &Theirs<'_>,
+        theirs: &Theirs,
         kind: ConflictKind,
     ) -> Result<()> {
         let moved = self.change(|op| {
@@ -292,8 +292,8 @@ pub(super) fn base_metadata(was: &Inode, meta: &PartialMetadata, xattrs: Vec<(Ve
     }
 }
 
-fn foreign_inode(ino: u64, theirs: &Theirs<'_>, replica: &Replica) -> Inode {
-    let (info, meta, options) = (theirs.info, &theirs.meta, &replica.options);
+fn foreign_inode(ino: u64, theirs: &Theirs, replica: &Replica) -> Inode {
+    let (info, meta, options) = (&theirs.info, &theirs.meta, &replica.options);
     let owner = (
         meta.uid.unwrap_or(options.default_uid),
         meta.gid.unwrap_or(options.default_gid),

@@ -8,14 +8,14 @@ use super::conflict::{Theirs, Verdict, base_metadata};
 use super::run::Snapshot;
 use crate::error::Result;
 use crate::merge::{self, MERGE_BYTES_MAX, Merge};
-use crate::replica::Replica;
+use crate::replica::{FOREIGN, Offer, RemoteChange, RemoteChangeKind, Replica};
 use crate::state::{Base, BaseMetadata, ConflictKind, Inode, LoggedChange, Mutation, Place, Remote};
 use crate::store::{ObjectInfo, ObjectKey, ObjectMetadata};
 use crate::types::{FileKind, Ino};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Contents up to this size are compared byte by byte before they are called a conflict.
 const COMPARE_BYTES_MAX: u64 = 8 << 20;
@@ -25,6 +25,9 @@ const QUIET_MS: u64 = 1_000;
 
 /// How long a dispute waits for programs that go on writing, before it ends with a conflict copy, which disturbs no writer.
 const WRITER_WAIT_MS: u64 = 30_000;
+
+/// Texts of so many bytes together are merged on the spot.
+const MERGE_AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
 /// A new local version of a file.
 struct Version {
@@ -61,7 +64,7 @@ impl Replica {
         let only_metadata = inode.base_version == inode.content_version
             && known.is_some_and(|remote| remote.ino == inode.ino && remote.content_version == inode.content_version);
         if only_metadata {
-            return self.take_theirs(snapshot, key, &theirs, base.as_ref());
+            return self.take_theirs(snapshot, key, theirs, base.as_ref()).await;
         }
         let Some(bytes) = theirs.bytes.clone() else {
             return self.keep_both(snapshot, key, &theirs, kind).map(|()| Verdict::Again);
@@ -75,9 +78,8 @@ impl Replica {
         };
         if ours == bytes {
             let version = self.version(snapshot, &theirs, base.as_ref(), None);
-            return self
-                .make_version(snapshot, key, &theirs, version)
-                .map(|_| Verdict::Again);
+            self.bring_in(snapshot, key, theirs, version).await?;
+            return Ok(Verdict::Again);
         }
         let Some(text) = merged(base.as_ref(), ours, bytes).await else {
             return self.keep_both(snapshot, key, &theirs, kind).map(|()| Verdict::Again);
@@ -89,16 +91,16 @@ impl Replica {
             };
         }
         let version = self.version(snapshot, &theirs, base.as_ref(), Some(text));
-        if self.make_version(snapshot, key, &theirs, version)? {
+        if self.bring_in(snapshot, key, theirs, version).await? {
             tracing::info!(key = key.as_str(), "Two edits of one note were merged");
         }
         Ok(Verdict::Again)
     }
 
     /// Their object with its content, where that is needed and small enough; `None` if it has changed once more.
-    async fn look_at<'i>(&self, key: &ObjectKey, info: &'i ObjectInfo, inode: &Inode) -> Result<Option<Theirs<'i>>> {
+    async fn look_at(&self, key: &ObjectKey, info: &ObjectInfo, inode: &Inode) -> Result<Option<Theirs>> {
         let mut theirs = Theirs {
-            info,
+            info: info.clone(),
             meta: info.user.as_ref().map(ObjectMetadata::decode).unwrap_or_default(),
             bytes: None,
         };
@@ -114,11 +116,11 @@ impl Replica {
     }
 
     /// Only our metadata changed: their content is taken. Whatever its size, since nothing of ours is lost.
-    fn take_theirs(
+    async fn take_theirs(
         &self,
         snapshot: &Snapshot,
         key: &ObjectKey,
-        theirs: &Theirs<'_>,
+        theirs: Theirs,
         base: Option<&Base>,
     ) -> Result<Verdict> {
         if self.wait_for_writers(snapshot.ino).is_some() {
@@ -126,10 +128,10 @@ impl Replica {
             return Ok(Verdict::Later);
         }
         let bytes = theirs.bytes.as_ref().map(|bytes| bytes.to_vec());
-        let mut version = self.version(snapshot, theirs, base, bytes);
+        let mut version = self.version(snapshot, &theirs, base, bytes);
         version.stored |= version.bytes.is_none();
-        self.make_version(snapshot, key, theirs, version)
-            .map(|_| Verdict::Again)
+        self.bring_in(snapshot, key, theirs, version).await?;
+        Ok(Verdict::Again)
     }
 
     /// Whether the outcome of a dispute must wait for a program that is writing: `Later`, or `Again` if it has waited long enough and must
@@ -156,13 +158,7 @@ impl Replica {
     }
 
     /// Content and metadata of both.
-    fn version(
-        &self,
-        snapshot: &Snapshot,
-        theirs: &Theirs<'_>,
-        base: Option<&Base>,
-        bytes: Option<Vec<u8>>,
-    ) -> Version {
+    fn version(&self, snapshot: &Snapshot, theirs: &Theirs, base: Option<&Base>, bytes: Option<Vec<u8>>) -> Version {
         let inode = snapshot.inode.as_ref();
         let ours = inode.map(|inode| BaseMetadata::of(inode, snapshot.xattrs.clone()));
         let metadata = match (inode, ours) {
@@ -193,14 +189,45 @@ impl Replica {
         }
     }
 
+    /// Brings a version about as a pulled change, so that it is felt; `false`: the file has changed meanwhile.
+    async fn bring_in(&self, snapshot: &Snapshot, key: &ObjectKey, theirs: Theirs, version: Version) -> Result<bool> {
+        let name = self.view(|tables| Ok(tables.names_of(snapshot.ino)?.into_iter().next()))?;
+        let Some(name) = name else { return Ok(false) };
+        if version.bytes.is_none() && theirs.bytes.is_some() {
+            let done = self.make_version(snapshot, key, &theirs, &version)?;
+            if let Some(observer) = self.observer().filter(|_| done) {
+                observer.inode_changed(snapshot.ino);
+            }
+            return Ok(done);
+        }
+        let id = theirs.meta.write_id.as_deref().and_then(|id| id.split('.').next());
+        let change = RemoteChange {
+            id: 0,
+            kind: RemoteChangeKind::Modified,
+            parent: name.parent,
+            name: name.name,
+            ino: snapshot.ino,
+            is_dir: false,
+            origin: id.unwrap_or(FOREIGN).to_owned(),
+        };
+        let done = Arc::new(AtomicBool::new(false));
+        let (snapshot, key, told) = (snapshot.clone(), key.clone(), Arc::clone(&done));
+        let effect = move |replica: &Replica| {
+            let made = replica.make_version(&snapshot, &key, &theirs, &version)?;
+            told.store(made, Ordering::Release);
+            if made {
+                replica.attr(snapshot.ino).map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let effect = Box::new(effect);
+        self.offer(vec![Offer { change, effect }], false).await;
+        Ok(done.load(Ordering::Acquire))
+    }
+
     /// Makes a version the file's, based on their object, if the file is still as the round saw it. `false`: it is not.
-    fn make_version(
-        &self,
-        snapshot: &Snapshot,
-        key: &ObjectKey,
-        theirs: &Theirs<'_>,
-        version: Version,
-    ) -> Result<bool> {
+    fn make_version(&self, snapshot: &Snapshot, key: &ObjectKey, theirs: &Theirs, version: &Version) -> Result<bool> {
         let ino = snapshot.ino;
         let _exclusive = self.stripe(ino).write();
         let seen = snapshot
@@ -281,7 +308,7 @@ impl Replica {
             return Ok(Verdict::Again);
         };
         let base = self.base_of(key.as_str())?;
-        self.take_theirs(snapshot, key, &theirs, base.as_ref())
+        self.take_theirs(snapshot, key, theirs, base.as_ref()).await
     }
 
     /// A file that was renamed and edited here was edited under its old key by somebody else: their edit belongs to the new name. `false`: it
@@ -309,13 +336,19 @@ impl Replica {
         };
         let mut version = self.version(&snapshot, &theirs, base.as_ref(), Some(text));
         version.stored = false;
-        self.make_version(&snapshot, key, &theirs, version)
+        self.bring_in(&snapshot, key, theirs, version).await
     }
 }
 
 /// Off the threads that serve requests: a merge of large texts takes a while.
 async fn merged(base: Option<&Base>, ours: Bytes, theirs: Bytes) -> Option<Vec<u8>> {
     let base = base?.bytes.clone()?;
+    if base.len() + ours.len() + theirs.len() <= MERGE_AT_ONCE_BYTES_MAX {
+        return match merge::merge(&base, &ours, &theirs) {
+            Merge::Clean(text) => Some(text),
+            Merge::Conflict => None,
+        };
+    }
     let work = tokio::task::spawn_blocking(move || match merge::merge(&base, &ours, &theirs) {
         Merge::Clean(text) => Some(text),
         Merge::Conflict => None,
