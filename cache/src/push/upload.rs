@@ -26,6 +26,9 @@ impl Replica {
         condition: &Condition,
     ) -> Result<Option<(Written, Bytes)>> {
         if inode.kind == FileKind::File && inode.size > 0 {
+            if self.let_go(inode.ino)? {
+                return Ok(None);
+            }
             self.fetch_whole(inode.ino).await?;
         }
         let mut metadata = self.object_metadata(inode, xattrs.to_vec());

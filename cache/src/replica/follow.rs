@@ -5,7 +5,7 @@ use super::names::touch_directory;
 use super::op::Op;
 use crate::error::Result;
 use crate::push::resolve_key;
-use crate::state::{Conflict, ConflictKind, Dentry, LoggedChange, Mutation, Remote};
+use crate::state::{Conflict, ConflictKind, Dentry, Inode, LoggedChange, Mutation, Place, Remote};
 use crate::store::{is_canonical, unescape_segment};
 use crate::types::*;
 
@@ -38,7 +38,17 @@ impl Replica {
             if renamed.is_some_and(|renamed| renamed != key) {
                 op.push(Mutation::DropRemote(held.to_owned()));
             }
-            op.push(Mutation::PutRemote(Remote { ino, ..place.clone() }));
+            // Versions count by inode: those of another one, which ours has replaced, say nothing.
+            let (content_version, meta_version) = match place.ino == ino {
+                true => (place.content_version, place.meta_version),
+                false => (0, 0),
+            };
+            op.push(Mutation::PutRemote(Remote {
+                ino,
+                content_version,
+                meta_version,
+                ..place.clone()
+            }));
             if let Some(base) = base {
                 op.push(Mutation::PutBase(crate::state::Base {
                     key: place.key.clone(),
@@ -75,6 +85,42 @@ impl Replica {
             observer.entry_changed(new.parent, &new.name);
         }
         Ok(true)
+    }
+
+    /// A file of which only the name or the metadata was changed here, whose content was never here, and whose object somebody deleted, is
+    /// gone: there is nothing to store. `true`: it was one.
+    pub(crate) fn let_go(&self, ino: Ino) -> Result<bool> {
+        let mut any = false;
+        loop {
+            let gone = self.change(|op| {
+                let Some(inode) = op.tables.inode(ino)? else {
+                    return Ok(None);
+                };
+                let Some(name) = op.tables.names_of(ino)?.into_iter().next() else {
+                    return Ok(None);
+                };
+                if !has_lost_its_content(op, &inode)? {
+                    return Ok(None);
+                }
+                op.push(Mutation::DropDentry {
+                    parent: name.parent,
+                    name: name.name.clone(),
+                });
+                let blob = self.lose_name(op, inode, &name)?;
+                Ok(Some((name, blob)))
+            })?;
+            let Some((name, blob)) = gone else { return Ok(any) };
+            any = true;
+            self.remove_blob(blob);
+            let shown = String::from_utf8_lossy(&name.name).into_owned();
+            tracing::warn!(
+                name = shown,
+                "A file was renamed or changed in mode here while it was deleted elsewhere"
+            );
+            if let Some(observer) = self.observer() {
+                observer.entry_changed(name.parent, &name.name);
+            }
+        }
     }
 
     /// The name that a key has here, or would have; `None` if something of this machine's own is there, or no folder for it.
@@ -118,4 +164,18 @@ impl Replica {
             None => Ok(None),
         }
     }
+}
+
+/// Not changed here, not whole here, and in no object.
+fn has_lost_its_content(op: &mut Op<'_>, inode: &Inode) -> Result<bool> {
+    if inode.kind != FileKind::File || inode.size == 0 || inode.base_version != inode.content_version {
+        return Ok(false);
+    }
+    let whole = match inode.place {
+        Place::Inline => true,
+        Place::Nowhere => false,
+        Place::Blob => crate::blob::ranges::first_gap(&op.tables.present(inode.ino)?, 0, inode.size).is_none(),
+    };
+    let mut objects = op.tables.remotes_of(inode.ino)?.into_iter();
+    Ok(!whole && !objects.any(|remote| remote.content_version == inode.base_version && !remote.etag.is_empty()))
 }
