@@ -102,6 +102,7 @@ impl Replica {
             }
         }
         log_move(op, &inode, &dentry, &moved)?;
+        resolve_conflict(op, &moved)?;
         inode.ctime = op.now;
         place_directory(op, &mut inode, &moved);
         op.put(&inode);
@@ -167,6 +168,16 @@ impl Replica {
         touch_directory(op, &mut source_dir);
         Ok(())
     }
+}
+
+/// A conflict copy that takes the disputed name ends the conflict: somebody has decided for it.
+fn resolve_conflict(op: &mut Op<'_>, moved: &Dentry) -> Result<()> {
+    if let Some(conflict) = op.tables.conflict_of(moved.ino)?
+        && op.tables.path_of(moved.parent, &moved.name)? == conflict.path
+    {
+        op.push(Mutation::DropConflict(moved.ino));
+    }
+    Ok(())
 }
 
 fn place_directory(op: &mut Op<'_>, inode: &mut Inode, name: &Dentry) {

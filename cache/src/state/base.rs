@@ -176,6 +176,16 @@ impl Tables {
             .collect())
     }
 
+    /// The conflict whose copy this inode is.
+    pub(crate) fn conflict_of(&mut self, ino: Ino) -> Result<Option<Conflict>> {
+        if !self.bases.conflicts.contains(&ino) {
+            return Ok(None);
+        }
+        let sql = "SELECT record FROM conflict WHERE ino = ?1";
+        let record = self.one(sql, params![ino as i64], |row| row.get::<_, Vec<u8>>(0))?;
+        Ok(record.and_then(|record| postcard::from_bytes(&record).ok()))
+    }
+
     /// At most `limit` objects with this version.
     pub(crate) fn remotes_with(&mut self, etag: &str, limit: usize) -> Result<Vec<Remote>> {
         let sql = "SELECT key, ino, etag, content_version, meta_version, noted FROM remote WHERE etag = ?1 LIMIT ?2";
