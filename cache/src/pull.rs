@@ -163,6 +163,12 @@ impl Replica {
         tokio::join!(Arc::clone(&self).run_feeds(), self.run_listings());
     }
 
+    /// Looks at the whole bucket and brings about what differs, and returns when that is done: what the loop does by itself, for those who own
+    /// the time.
+    pub async fn pull_once(self: &Arc<Self>) -> Result<()> {
+        self.look_at_everything().await.map(drop)
+    }
+
     async fn run_feeds(self: Arc<Self>) {
         let (mut discovered_ms, mut failures, mut not_before_ms) = (None, 0, 0);
         while !self.stopping.load(Ordering::Acquire) {

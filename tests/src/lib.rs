@@ -8,6 +8,7 @@ pub mod command;
 pub mod mount;
 pub mod process;
 pub mod proxy;
+pub mod register;
 pub mod s3;
 pub mod scratch;
 pub mod server;
