@@ -2,21 +2,32 @@
 //!
 //! Each writer keeps one, `.notefs/hints/WRITER`: JSON lines of key, ETag and user metadata. A line is believed only where the listing
 //! shows the same ETag. Directories have no object that could carry their mode and times, so their lines (key with a final `/`)
-//! are all there is, and an explicit change of theirs is *stored* when the hint object is.
+//! are all there is, and an explicit change of theirs is *stored* when the hint object is. Of several writers' lines for one
+//! directory the one counts whose change time is the latest. The root's line is each object's first, so that a mount can learn it
+//! before it shows anything.
 //!
 //! Owns the format and the reading and writing of the objects. Does not own when: `push` does.
 
 use crate::error::Result;
-use crate::replica::{RESERVED_NAME, Replica};
+use crate::replica::{RESERVED_NAME, Replica, fill_directory};
 use crate::state::{Inode, Remote};
 use crate::store::{Condition, ObjectKey, ObjectMetadata, PartialMetadata, StoreResult, UserMetadata};
-use crate::types::FileKind;
+use crate::types::{ROOT_INO, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 /// Lines kept in memory while a bucket is adopted.
 const LINES_MAX: usize = 1_000_000;
+
+/// Stands for the root directory, which has no key; no object can have this one.
+const ROOT_KEY: &str = "/";
+
+/// Says in `state.db` that the root's own attributes are the true ones.
+const ROOT_LEARNT: &str = "root_learnt";
+
+/// What is read of a hint object to find its first line: metadata is bounded, so this is ample.
+const FIRST_LINE_BYTES_MAX: u64 = 16 << 10;
 
 /// Rows read under one lock.
 const ROWS_PER_STEP: usize = 250;
@@ -33,12 +44,31 @@ pub(crate) struct Line {
     etag: String,
     #[serde(rename = "m")]
     meta: UserMetadata,
+    /// A directory's change time, in nanoseconds since 1970.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    changed: Option<i64>,
 }
 
 impl Line {
     /// The metadata, if the line speaks of this version.
     pub(crate) fn metadata(&self, etag: &str) -> Option<PartialMetadata> {
         (self.etag == etag).then(|| ObjectMetadata::decode(&self.meta))
+    }
+
+    /// A directory's metadata and change time.
+    pub(crate) fn directory(&self) -> Option<(PartialMetadata, Option<Timestamp>)> {
+        Some((self.metadata("")?, self.changed.map(Timestamp::from_nanos)))
+    }
+
+    fn is_older_than(&self, other: &Line) -> bool {
+        self.key.ends_with('/') && self.changed < other.changed
+    }
+}
+
+fn keep_newest(hints: &mut Hints, line: Line) {
+    match hints.get(&line.key) {
+        Some(known) if line.is_older_than(known) => {}
+        _ => drop(hints.insert(line.key.clone(), line)),
     }
 }
 
@@ -56,16 +86,7 @@ impl Replica {
     /// Reads every writer's hints; what makes no sense is passed over.
     pub(crate) async fn read_hints(&self) -> StoreResult<Hints> {
         let mut hints = Hints::new();
-        let mut lister = self.store.list(&prefix(), false).await?;
-        let mut objects = Vec::new();
-        while let Some(page) = lister.next_page().await? {
-            objects.extend(page);
-        }
-        objects.sort_by_key(|listed| listed.object.as_ref().map(|info| info.last_modified));
-        for listed in objects {
-            let Ok(key) = ObjectKey::parse(&listed.key) else {
-                continue;
-            };
+        for key in self.hint_objects().await? {
             let Some(object) = self.store.get(&key, None, None).await? else {
                 continue;
             };
@@ -74,10 +95,66 @@ impl Replica {
                 .filter_map(|line| serde_json::from_slice::<Line>(line).ok())
                 .take(LINES_MAX)
             {
-                hints.insert(line.key.clone(), line);
+                keep_newest(&mut hints, line);
             }
         }
         Ok(hints)
+    }
+
+    /// The hint objects of all writers, the one written last at the end.
+    async fn hint_objects(&self) -> StoreResult<Vec<ObjectKey>> {
+        let mut lister = self.store.list(&prefix(), false).await?;
+        let mut objects = Vec::new();
+        while let Some(page) = lister.next_page().await? {
+            objects.extend(page);
+        }
+        objects.sort_by_key(|listed| listed.object.as_ref().map(|info| info.last_modified));
+        Ok(objects
+            .iter()
+            .filter_map(|listed| ObjectKey::parse(&listed.key).ok())
+            .collect())
+    }
+
+    /// Learns the root's own mode, owner, times and attributes, once. To be called before a new replica is shown; otherwise the first
+    /// listing does it, and the root changes under those who have looked at it.
+    pub async fn learn_root(&self) -> Result<()> {
+        let root = self.view(|tables| {
+            let learnt = tables.meta(ROOT_LEARNT)?.is_some();
+            Ok((!learnt).then_some(tables.live_inode(ROOT_INO)?))
+        })?;
+        let Some(root) = root else { return Ok(()) };
+        if !root.known && root.meta_version == 1 {
+            let line = self.read_root_hint().await;
+            self.note_health(&line);
+            if let Some((meta, changed)) = line?.as_ref().and_then(Line::directory) {
+                self.change(|op| {
+                    let mut root = op.tables.live_inode(ROOT_INO)?;
+                    fill_directory(op, &mut root, &meta, changed);
+                    op.put(&root);
+                    Ok(())
+                })?;
+                if let Some(observer) = self.observer() {
+                    observer.inode_changed(ROOT_INO);
+                }
+            }
+        }
+        self.remember(ROOT_LEARNT, "1")
+    }
+
+    /// The root's newest line, which each hint object begins with.
+    async fn read_root_hint(&self) -> StoreResult<Option<Line>> {
+        let mut hints = Hints::new();
+        for key in self.hint_objects().await? {
+            let object = self.store.get(&key, Some(0..FIRST_LINE_BYTES_MAX), None).await?;
+            let first = object.and_then(|object| {
+                let line = object.bytes.split(|byte| *byte == b'\n').next()?;
+                serde_json::from_slice::<Line>(line).ok()
+            });
+            if let Some(line) = first.filter(|line| line.key == ROOT_KEY) {
+                keep_newest(&mut hints, line);
+            }
+        }
+        Ok(hints.remove(ROOT_KEY))
     }
 
     /// Writes this replica's hints, if anything has changed since the last time.
@@ -109,6 +186,10 @@ impl Replica {
 
     fn hint_lines(&self) -> Result<Vec<u8>> {
         let mut body = Vec::new();
+        let (root, xattrs) = self.view(|tables| Ok((tables.live_inode(ROOT_INO)?, tables.xattrs(ROOT_INO)?)))?;
+        if root.known {
+            write_line(&mut body, &self.directory_line(ROOT_KEY, &root, xattrs));
+        }
         let mut after = String::new();
         loop {
             let rows = self.view(|tables| {
@@ -130,21 +211,25 @@ impl Replica {
     }
 
     fn line(&self, row: &Remote, inode: &Inode, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Option<Line> {
-        let current = row.meta_version == inode.meta_version || inode.kind == FileKind::Directory;
-        if !current || (!inode.known && inode.kind != FileKind::Directory) {
-            return None;
+        if inode.is_dir() {
+            return Some(self.directory_line(&row.key, inode, xattrs));
         }
-        let meta = self.object_metadata(inode, xattrs).encode();
-        // Markers have no version that a listing could show.
-        let etag = if inode.is_dir() {
-            String::new()
-        } else {
-            row.etag.clone()
-        };
-        Some(Line {
+        let current = row.meta_version == inode.meta_version && inode.known;
+        current.then(|| Line {
             key: row.key.clone(),
-            etag,
-            meta,
+            etag: row.etag.clone(),
+            meta: self.object_metadata(inode, xattrs).encode(),
+            changed: None,
         })
+    }
+
+    /// Markers have no version that a listing could show.
+    fn directory_line(&self, key: &str, inode: &Inode, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Line {
+        Line {
+            key: key.to_owned(),
+            etag: String::new(),
+            meta: self.object_metadata(inode, xattrs).encode(),
+            changed: Some(inode.ctime.as_nanos()),
+        }
     }
 }

@@ -162,6 +162,9 @@ impl Mount {
         let store_name = store.name();
         let cache_is_new = !Replica::exists(&plan.cache_dir);
         let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
+        if cache_is_new {
+            runtime.block_on(replica.learn_root()).map_err(cache_failure)?;
+        }
         let (index, index_path, index_is_new) = open_index(&plan.cache_dir)?;
         let index = Arc::new(index);
         let handle = runtime.handle().clone();

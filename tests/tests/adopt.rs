@@ -10,9 +10,6 @@ use notefs_tests::tree::Tree;
 use notefs_tests::vault::{self, VaultFile};
 use notefs_tests::{Mount, Store, scratch, sys};
 
-/// A folder's own time changes with its entries, and says nothing that a bucket could keep.
-const FOLDER_TIME: [&str; 1] = ["folder mtime"];
-
 fn adopted(store: &Store, count: usize) -> Result<(Mount, Vec<VaultFile>)> {
     let files = vault::generate(count, 7);
     vault::put_to(&files, store)?;
@@ -67,16 +64,11 @@ fn survives_a_new_machine(store: &Store) -> Result<()> {
     let (mut mount, files) = adopted(store, 60)?;
     shows_exactly(&mount, &files)?;
     change_everything(mount.dir(), &files)?;
-    let before = Tree::read(mount.dir())?.without(&FOLDER_TIME);
+    let before = Tree::read(mount.dir())?;
     mount.drain()?;
-    Tree::read(mount.dir())?
-        .without(&FOLDER_TIME)
-        .assert_same(&before, "the push changed the folder")?;
+    Tree::read(mount.dir())?.assert_same(&before, "the push changed the folder")?;
     mount.start_cold()?;
-    before.assert_same(
-        &Tree::read(mount.dir())?.without(&FOLDER_TIME),
-        "after a new start without cache",
-    )?;
+    before.assert_same(&Tree::read(mount.dir())?, "after a new start without cache")?;
     ensure!(
         store.get("new/deep/fresh.md")?.as_deref() == Some(b"# Fresh\n"),
         "not readable by other tools"
@@ -172,11 +164,9 @@ fn git_works_on_a_folder_store() -> Result<()> {
 
 /// Archive mode with hard links and attributes; a second run must find nothing left to copy.
 fn rsync(from: &Path, to: &Path) -> Result<()> {
-    let copy = |flags: &str| shell(from, &format!("rsync {flags} -aHX --delete ./ '{}/'", to.display()));
+    let copy = |flags: &str| shell(from, &format!("rsync {flags} -aHAX --delete ./ '{}/'", to.display()));
     copy("")?;
     let left = copy("-i --checksum --dry-run")?;
-    // The times of the mount's root itself are not promised: see the weak spots in fs/SEMANTICS.md.
-    let left: String = left.lines().filter(|line| *line != ".d..t...... ./").collect();
     ensure!(left.is_empty(), "rsync would copy again: {left}");
     Ok(())
 }
@@ -192,10 +182,7 @@ fn rsync_in_and_out_loses_nothing() -> Result<()> {
     rsync(&origin, mount.dir())?;
     mount.start_cold()?;
     rsync(mount.dir(), &back)?;
-    let time = FOLDER_TIME;
-    Tree::read(&origin)?
-        .without(&time)
-        .assert_same(&Tree::read(&back)?.without(&time), "in, cold, and out again")
+    Tree::read(&origin)?.assert_same(&Tree::read(&back)?, "in, cold, and out again")
 }
 
 #[test]

@@ -22,6 +22,9 @@ const RECURSIVE_KEYS_MAX: usize = 20_000;
 /// Objects whose metadata is looked at to find out whether this bucket's objects carry any.
 const SAMPLES: usize = 3;
 
+/// A directory's own link count: its name and its `.`.
+const LINKS_WITHOUT_FOLDERS: u32 = 2;
+
 /// What is deleted from the bucket while listings of it are being read: their lines are older than that.
 #[derive(Default)]
 pub(super) struct Deletions {
@@ -99,6 +102,9 @@ impl Replica {
     }
 
     async fn learn_names(self: &Arc<Self>, dir: Ino) -> Result<()> {
+        if dir == ROOT_INO {
+            self.learn_root().await?;
+        }
         let _reading = self.read_listing();
         let (prefix, began) = self.view(|tables| Ok((tables.directory_key(dir)?.key, tables.op())))?;
         let mut lister = self.store.list(&prefix, true).await?;
@@ -157,13 +163,18 @@ impl Replica {
 
     fn mark_known(&self, directories: HashSet<Ino>) -> Result<()> {
         for dir in directories {
-            self.change(|op| {
-                if let Some(mut inode) = op.tables.inode(dir)?.filter(|inode| inode.is_dir() && !inode.known) {
-                    inode.known = true;
-                    op.put(&inode);
-                }
-                Ok(())
+            let links = self.change(|op| {
+                let Some(mut inode) = op.tables.inode(dir)?.filter(|inode| inode.is_dir() && !inode.known) else {
+                    return Ok(0);
+                };
+                inode.known = true;
+                op.put(&inode);
+                Ok(inode.nlink)
             })?;
+            // Whoever looked at it before saw fewer folders in it than there are.
+            if let Some(observer) = self.observer().filter(|_| links > LINKS_WITHOUT_FOLDERS) {
+                observer.inode_changed(dir);
+            }
         }
         Ok(())
     }

@@ -189,6 +189,21 @@ pub(super) fn fill(inode: &mut Inode, meta: &PartialMetadata) {
     }
 }
 
+/// Gives a directory what a hint says of it; whether its names are known is another question.
+pub(crate) fn fill_directory(op: &mut Op<'_>, inode: &mut Inode, meta: &PartialMetadata, changed: Option<Timestamp>) {
+    let known = inode.known;
+    fill(inode, meta);
+    inode.known = known;
+    inode.ctime = changed.unwrap_or(inode.ctime);
+    for (name, value) in meta.xattrs.iter().flatten() {
+        op.push(Mutation::PutXattr {
+            ino: inode.ino,
+            name: name.clone(),
+            value: value.clone(),
+        });
+    }
+}
+
 /// Lets the names of `inode` mean `first` instead: they are hard links of one file. Only if nothing is owed by either.
 fn join(op: &mut Op<'_>, inode: &Inode, first: Ino) -> Result<bool> {
     let Some(mut target) = op.tables.inode(first)? else {

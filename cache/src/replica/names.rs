@@ -305,6 +305,7 @@ fn fresh_inode(op: &mut Op<'_>, directory: &Inode, name: &[u8], new: &NewInode) 
 pub(super) fn touch_directory(op: &mut Op<'_>, directory: &mut Inode) {
     directory.mtime = op.now;
     directory.ctime = op.now;
+    op.directory_touched = true;
     op.put(directory);
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Op<'t> {
     mutations: Vec<Mutation<'static>>,
     owed: Vec<Ino>,
     written: Vec<Ino>,
+    /// A directory's own attributes changed: nothing but the hints carries them.
+    pub(crate) directory_touched: bool,
     pub(crate) now: Timestamp,
 }
 
@@ -28,9 +30,11 @@ impl Replica {
             mutations: Vec::with_capacity(8),
             owed: Vec::new(),
             written: Vec::new(),
+            directory_touched: false,
             now: self.options.clock.now(),
         };
         let value = decide(&mut op)?;
+        let touched = op.directory_touched;
         let (mutations, owed, written) = (op.mutations, op.owed, op.written);
         let number = tables.write(&mutations)?;
         let now_ms = self.now_ms();
@@ -51,6 +55,9 @@ impl Replica {
         drop(tables);
         if logged {
             self.changed_signal.notify_all();
+        }
+        if touched {
+            self.pusher.hints_owed.store(true, Ordering::Release);
         }
         if !owed.is_empty() {
             self.pusher.owed.store(true, Ordering::Release);

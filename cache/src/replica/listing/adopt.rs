@@ -2,7 +2,7 @@
 //! skipped keys if not even that.
 
 use crate::error::Result;
-use crate::replica::metadata::{fill, learn};
+use crate::replica::metadata::{fill_directory, learn};
 use crate::replica::op::Op;
 use crate::replica::{RESERVED_NAME, Replica};
 use crate::state::{Dentry, Inode, Mutation, Remote};
@@ -87,17 +87,9 @@ impl Replica {
             inode.text = name.clone();
             inode.segment = own_segment(segment, &name);
             let key = format!("{}{segment}/", op.tables.directory_key(parent)?.key);
-            if let Some(meta) = self.hints.lock().get(&key).and_then(|line| line.metadata("")) {
-                fill(&mut inode, &meta);
-                for (name, value) in meta.xattrs.iter().flatten() {
-                    op.push(Mutation::PutXattr {
-                        ino: inode.ino,
-                        name: name.clone(),
-                        value: value.clone(),
-                    });
-                }
+            if let Some((meta, changed)) = self.hints.lock().get(&key).and_then(|line| line.directory()) {
+                fill_directory(op, &mut inode, &meta, changed);
             }
-            inode.known = false;
             let cookie = op.tables.new_cookie();
             let segment = inode.segment.clone();
             op.put(&inode);
