@@ -55,6 +55,8 @@ pub(crate) struct Pusher {
     hurry_until_ms: AtomicU64,
     in_flight: Mutex<InFlight>,
     failures: Mutex<HashMap<Ino, Failure>>,
+    /// When a push was last given up without an answer (monotonic, ms): what it sent may still arrive.
+    unanswered: Mutex<HashMap<Ino, u64>>,
     /// Not before then (monotonic, ms), hurry or not: something else must be stored first.
     postponed: Mutex<HashMap<Ino, u64>>,
     /// Disputes that wait for a program to be done with the file, since then (monotonic, ms).
@@ -138,6 +140,10 @@ impl Replica {
             .waiting_since
             .lock()
             .retain(|ino, _| tables.dirty.contains_key(ino));
+        self.pusher
+            .unanswered
+            .lock()
+            .retain(|ino, _| tables.dirty.contains_key(ino));
         let mut in_flight = self.pusher.in_flight.lock();
         if tables.dirty.is_empty() {
             self.pusher.owed.store(false, Ordering::Release);
@@ -205,6 +211,7 @@ impl Replica {
                 failure.next_ms = now + pause;
                 failure.message = error.to_string();
                 failure.retryable = error.is_retryable();
+                self.pusher.unanswered.lock().insert(ino, now);
             }
         }
         drop(failures);
@@ -248,7 +255,18 @@ impl Replica {
 
     /// Puts an inode off for a moment: something else must be stored first.
     pub(crate) fn postpone(&self, ino: Ino, milliseconds: u64) {
-        self.pusher.postponed.lock().insert(ino, self.now_ms() + milliseconds);
+        let until = self.now_ms() + milliseconds;
+        let mut postponed = self.pusher.postponed.lock();
+        let known = postponed.entry(ino).or_default();
+        *known = until.max(*known);
+    }
+
+    /// How long a write of this inode whose outcome is unknown may still take place, in milliseconds: one that was given up, or one
+    /// that an earlier daemon sent before it died. Until then, that its object is not there says nothing.
+    fn late_write_wait_ms(&self, ino: Ino) -> u64 {
+        let given_up_ms = self.pusher.unanswered.lock().get(&ino).copied().unwrap_or(0);
+        let until_ms = self.opened_ms.max(given_up_ms) + self.capabilities.late_write_ms;
+        until_ms.saturating_sub(self.now_ms())
     }
 }
 

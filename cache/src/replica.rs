@@ -134,6 +134,8 @@ pub struct Replica {
     changed: Mutex<()>,
     changed_signal: Condvar,
     pub(crate) stopping: AtomicBool,
+    /// When this replica was opened (monotonic, ms).
+    pub(crate) opened_ms: u64,
     /// The cache disk has nothing left but the reserve.
     disk_full: AtomicBool,
     /// Names this replica in its writes, so that it knows its own objects when it meets them.

@@ -47,6 +47,8 @@ pub struct Capabilities {
     pub copy_if_absent: bool,
     /// Objects carry user metadata.
     pub user_metadata: bool,
+    /// How long after its sender has died or given up a write may still take place, in milliseconds; 0 if never.
+    pub late_write_ms: u64,
     /// The longest key, in bytes.
     pub key_length_max_bytes: usize,
     /// The longest segment of a key, in bytes.

@@ -42,6 +42,12 @@ pub fn rename_with(from: &Path, to: &Path, flags: u32) -> Result<()> {
     check(result).map(drop)
 }
 
+/// `truncate`, by path: no handle is opened.
+pub fn truncate(path: &Path, size: u64) -> Result<()> {
+    // SAFETY: the path is a valid C string.
+    check(i64::from(unsafe { libc::truncate(c_path(path).as_ptr(), size as i64) })).map(drop)
+}
+
 /// `fallocate` with a mode.
 pub fn fallocate(file: &File, mode: i32, offset: i64, length: i64) -> Result<()> {
     // SAFETY: the file is open.

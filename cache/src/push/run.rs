@@ -155,6 +155,11 @@ impl Replica {
             self.fetch_whole(snapshot.ino).await?;
         }
         for delete in &plan.deletes {
+            let wait_ms = self.late_write_wait_ms(snapshot.ino);
+            if delete.etag.0.is_empty() && wait_ms > 0 {
+                self.postpone(snapshot.ino, wait_ms);
+                continue;
+            }
             let done = self.delete(snapshot, delete).await?;
             if done != Verdict::Ours {
                 return Ok(done);

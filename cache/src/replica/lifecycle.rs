@@ -57,6 +57,7 @@ impl Replica {
             changed: Mutex::new(()),
             changed_signal: Condvar::new(),
             stopping: AtomicBool::new(false),
+            opened_ms: options.clock.monotonic_ms(),
             disk_full: AtomicBool::new(false),
             writer_id,
             bears_metadata: AtomicBool::new(bears_metadata),

@@ -60,6 +60,7 @@ impl FolderStore {
             copy: true,
             copy_if_absent: true,
             user_metadata: folder.keeps_metadata(),
+            late_write_ms: 0,
             key_length_max_bytes: KEY_LENGTH_MAX_BYTES,
             segment_length_max_bytes: SEGMENT_LENGTH_MAX_BYTES,
         };

@@ -71,6 +71,7 @@ impl MemoryStore {
             copy: true,
             copy_if_absent: true,
             user_metadata: true,
+            late_write_ms: 0,
             key_length_max_bytes: KEY_LENGTH_MAX_BYTES,
             segment_length_max_bytes: KEY_LENGTH_MAX_BYTES,
         };

@@ -20,6 +20,9 @@ use tokio::sync::Semaphore;
 const RETRY_DELAY_MIN_MILLISECONDS: u64 = 100;
 const RETRY_DELAY_MAX_SECONDS: u64 = 5;
 
+/// A request on its way outlives its sender by what lies in buffers and at the server: seconds at most.
+const LATE_WRITE_MS: u64 = 10_000;
+
 static TLS_PROVIDER: Once = Once::new();
 
 /// A bucket, with everything decided that an address may leave open.
@@ -78,6 +81,7 @@ pub(in crate::store) fn open_s3(s3: &S3Place) -> StoreResult<OpendalStore> {
         // Most servers beside Amazon ignore the condition; there the adapter looks first, and a race may be lost.
         copy_if_absent: amazon,
         user_metadata: true,
+        late_write_ms: LATE_WRITE_MS,
         key_length_max_bytes: key_length,
         segment_length_max_bytes: key_length,
     };
