@@ -1,11 +1,12 @@
 //! Everything that a local disk keeps is there after the cache is deleted and the bucket mounted again, and on a second
 //! machine: rsync and tar, which know a file system's small print, find nothing to do.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use notefs_tests::process::shell;
-use notefs_tests::{Mount, Store, scratch, sys};
+use notefs_tests::{Mount, PATIENCE, Store, scratch, sys, wait_until};
 
 /// A tree that has everything: every kind of file, every bit of a mode, times of three centuries, all namespaces of
 /// extended attributes that root may set, odd names, holes, and folders whose own attributes are set last.
@@ -79,6 +80,15 @@ fn looks_the_same(origin: &Path, archive: &Path, mounted: &Path, when: &str) -> 
     Ok(())
 }
 
+/// A folder's link count grows while its names are learnt, and a mount may answer before they all are.
+fn await_folders(links: u64, mounted: &Path) -> Result<()> {
+    std::fs::read_dir(mounted)?.try_for_each(|entry| entry.map(drop))?;
+    wait_until("count of folders", PATIENCE, || match mounted.metadata() {
+        Ok(meta) if meta.nlink() == links => Ok(()),
+        other => Err(format!("{:?}", other.map(|meta| meta.nlink()))),
+    })
+}
+
 fn made() -> Result<(PathBuf, PathBuf)> {
     let origin = scratch::folder("origin")?.join("tree");
     std::fs::create_dir(&origin)?;
@@ -95,6 +105,7 @@ fn made() -> Result<(PathBuf, PathBuf)> {
 
 fn keeps_everything(store: &Store) -> Result<()> {
     let (origin, archive) = made()?;
+    let links = origin.metadata()?.nlink();
     let mut mount = Mount::start(store)?;
     let copy = format!("rsync -aHAX --numeric-ids --sparse ./ '{}/'", mount.dir().display());
     shell(&origin, &copy)?;
@@ -102,13 +113,13 @@ fn keeps_everything(store: &Store) -> Result<()> {
     mount.drain()?;
     looks_the_same(&origin, &archive, mount.dir(), "drained")?;
     mount.start_cold()?;
+    await_folders(links, mount.dir())?;
     looks_the_same(&origin, &archive, mount.dir(), "after a cold start")?;
     mount.kill9();
     mount.remount()?;
     looks_the_same(&origin, &archive, mount.dir(), "after a kill")?;
     let second = Mount::start(store)?;
-    // A folder's link count grows while its names are learnt; a mount may answer before they all are.
-    std::fs::read_dir(second.dir())?.try_for_each(|entry| entry.map(drop))?;
+    await_folders(links, second.dir())?;
     looks_the_same(&origin, &archive, second.dir(), "on a second machine")
 }
 
@@ -137,8 +148,9 @@ fn a_folders_time_is_kept_after_names_came_and_went() -> Result<()> {
         mount.dir(),
         "touch a/b/tmp c/tmp tmp; rm a/b/tmp c/tmp tmp; rm a/gone.md; mv a/b/kept.md a/b/moved.md",
     )?;
-    let before = facts(mount.dir())?;
+    let (before, links) = (facts(mount.dir())?, mount.dir().metadata()?.nlink());
     mount.start_cold()?;
+    await_folders(links, mount.dir())?;
     let now = facts(mount.dir())?;
     ensure!(before == now, "before\n{before}\nafter a cold start\n{now}");
     Ok(())
