@@ -202,19 +202,20 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn folder() -> (tempfile::TempDir, OwnedFd) {
-        let dir = tempfile::tempdir().unwrap();
-        let root = rustix::fs::open(dir.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    /// An empty folder of this test's own.
+    fn folder(name: &str) -> (PathBuf, OwnedFd) {
+        let dir = std::env::temp_dir().join(format!("notefs-actor-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let root = rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
         (dir, root)
     }
 
     #[test]
     fn paths_never_lead_out() {
-        let (dir, root) = folder();
-        let outside = tempfile::tempdir().unwrap();
-        symlink(outside.path(), dir.path().join("link")).unwrap();
-        std::fs::write(outside.path().join("a.md"), "x").unwrap();
-        symlink(outside.path().join("a.md"), dir.path().join("b.md")).unwrap();
+        let ((dir, root), (outside, _)) = (folder("inside"), folder("outside"));
+        symlink(&outside, dir.join("link")).unwrap();
+        std::fs::write(outside.join("a.md"), "x").unwrap();
+        symlink(outside.join("a.md"), dir.join("b.md")).unwrap();
         let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         for path in [&b"link/new.md"[..], b"../x.md", b"/etc/passwd", b"b.md"] {
             assert!(open(&root.as_fd(), path, create).is_err(), "{}", path.escape_ascii());
@@ -227,18 +228,21 @@ mod tests {
         for path in [&b"link/a.md"[..], b"..", b"a/..", b"", b"x/"] {
             assert!(walk(&root.as_fd(), path).is_err(), "{}", path.escape_ascii());
         }
-        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::remove_dir_all(&outside).unwrap();
     }
 
     #[test]
     fn a_folder_that_is_no_mount_is_never_acted_on() {
-        let (dir, _) = folder();
+        let (dir, _) = folder("plain");
         let mut place = Place {
-            mountpoint: dir.path().to_owned(),
+            mountpoint: dir.clone(),
             device: "0:1".into(),
             root: None,
         };
         assert_eq!(place.perform(&Command::Create(b"a.md".to_vec())), Err(Errno::XDEV));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -47,7 +47,7 @@ impl FrontEnd {
         let ttl = Duration::ZERO;
         let answers = Answers { ttl, kernel };
         FrontEnd {
-            actor: ActorDesk::new(Arc::clone(&filesystem), gate),
+            actor: ActorDesk::new(Arc::clone(&filesystem), gate, Arc::clone(&turns)),
             filesystem,
             answers,
             turns,

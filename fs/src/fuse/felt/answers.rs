@@ -6,6 +6,7 @@ use super::gate::{Act, Gate, Outcome};
 use crate::filesystem::Filesystem;
 use crate::fuse::convert;
 use crate::fuse::reply::Answers;
+use crate::fuse::turns::Turns;
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, Request,
 };
@@ -19,14 +20,19 @@ use std::time::Duration;
 pub(in crate::fuse) struct ActorDesk {
     filesystem: Arc<Filesystem>,
     gate: Arc<Gate>,
+    turns: Arc<Turns>,
 }
 
 /// Folder and name, as a request has them.
 type Name<'name> = (INodeNo, &'name OsStr);
 
 impl ActorDesk {
-    pub(in crate::fuse) fn new(filesystem: Arc<Filesystem>, gate: Arc<Gate>) -> ActorDesk {
-        ActorDesk { filesystem, gate }
+    pub(in crate::fuse) fn new(filesystem: Arc<Filesystem>, gate: Arc<Gate>, turns: Arc<Turns>) -> ActorDesk {
+        ActorDesk {
+            filesystem,
+            gate,
+            turns,
+        }
     }
 
     pub(in crate::fuse) fn is_actor(&self, request: &Request) -> bool {
@@ -37,6 +43,8 @@ impl ActorDesk {
     /// that the kernel asked for: then the kernel is told of it otherwise.
     fn take_effect(&self, act: &Act, kind: Option<FileKind>) -> Option<Attr> {
         self.gate.pass(act, |change| {
+            // It may bring a large file with it.
+            self.turns.call_another();
             let taken = change.map_or(Ok(None), |change| self.filesystem.replica().take_effect(change));
             let attr = taken.unwrap_or_else(|error| {
                 tracing::warn!("A change from the bucket could not take effect: {error}");
