@@ -6,7 +6,7 @@
 
 use super::run::Snapshot;
 use crate::error::Result;
-use crate::replica::{Replica, conflict_name};
+use crate::replica::{Op, Replica, conflict_name};
 use crate::state::{Base, BaseMetadata, Conflict, ConflictKind, Dentry, Inode, LoggedChange, Mutation, Place, Remote};
 use crate::store::{ETag, ObjectInfo, ObjectKey, ObjectMetadata, PartialMetadata};
 use crate::types::{FileKind, Ino};
@@ -192,41 +192,12 @@ impl Replica {
                 nth += 1;
             }
             let cookie = op.tables.new_cookie();
-            let ino = op.tables.new_ino();
-            let mut inode = foreign_inode(ino, theirs, self);
-            if let Some(bytes) = theirs
-                .bytes
-                .as_ref()
-                .filter(|bytes| inode.kind == FileKind::File && !bytes.is_empty())
-            {
-                inode.place = Place::Inline;
-                op.push(Mutation::PutContent {
-                    ino,
-                    bytes: Cow::Owned(bytes.to_vec()),
-                });
-            }
-            op.put(&inode);
-            for (name, value) in theirs.meta.xattrs.iter().flatten() {
-                op.push(Mutation::PutXattr {
-                    ino,
-                    name: name.clone(),
-                    value: value.clone(),
-                });
-            }
-            op.push(Mutation::PutDentry(Dentry { ino, ..name.clone() }));
+            let ino = self.put_theirs(op, &name, key, theirs);
             op.push(Mutation::PutDentry(Dentry {
                 name: copy.clone(),
                 cookie,
                 segment: None,
                 ..name.clone()
-            }));
-            op.push(Mutation::PutRemote(Remote {
-                key: key.as_str().to_owned(),
-                ino,
-                etag: theirs.info.etag.0.clone(),
-                content_version: 1,
-                meta_version: 1,
-                noted: 0,
             }));
             op.owe(snapshot.ino);
             op.log(LoggedChange::Content(snapshot.ino));
@@ -253,6 +224,33 @@ impl Replica {
             }
         }
         Ok(())
+    }
+
+    /// Makes their object the file of the name, as an inode of its own.
+    fn put_theirs(&self, op: &mut Op<'_>, name: &Dentry, key: &ObjectKey, theirs: &Theirs) -> Ino {
+        let ino = op.tables.new_ino();
+        let mut inode = foreign_inode(ino, theirs, self);
+        let content = theirs.bytes.as_ref().filter(|bytes| !bytes.is_empty());
+        if let Some(bytes) = content.filter(|_| inode.kind == FileKind::File) {
+            inode.place = Place::Inline;
+            let bytes = Cow::Owned(bytes.to_vec());
+            op.push(Mutation::PutContent { ino, bytes });
+        }
+        op.put(&inode);
+        for (name, value) in theirs.meta.xattrs.iter().flatten() {
+            let (name, value) = (name.clone(), value.clone());
+            op.push(Mutation::PutXattr { ino, name, value });
+        }
+        op.push(Mutation::PutDentry(Dentry { ino, ..name.clone() }));
+        op.push(Mutation::PutRemote(Remote {
+            key: key.as_str().to_owned(),
+            ino,
+            etag: theirs.info.etag.0.clone(),
+            content_version: 1,
+            meta_version: 1,
+            noted: 0,
+        }));
+        ino
     }
 
     /// A conflict to be remembered: the inode that holds our version (or nothing of its own), and that with theirs.

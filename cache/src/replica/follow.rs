@@ -56,16 +56,7 @@ impl Replica {
                 }));
             }
             if renamed.is_some() {
-                let host = self.options.host.clone();
-                let (when, kind) = (op.now, ConflictKind::Renamed);
-                op.push(Mutation::PutConflict(Conflict {
-                    ino,
-                    note: ino,
-                    path,
-                    host,
-                    when,
-                    kind,
-                }));
+                op.push(Mutation::PutConflict(self.renamed_twice(op.now, ino, path)));
             }
             for parent in [old.parent, new.parent] {
                 if let Some(mut directory) = op.tables.inode(parent)? {
@@ -85,6 +76,17 @@ impl Replica {
             observer.entry_changed(new.parent, &new.name);
         }
         Ok(true)
+    }
+
+    fn renamed_twice(&self, when: Timestamp, ino: Ino, path: Vec<u8>) -> Conflict {
+        Conflict {
+            ino,
+            note: ino,
+            path,
+            host: self.options.host.clone(),
+            when,
+            kind: ConflictKind::Renamed,
+        }
     }
 
     /// A file of which only the name or the metadata was changed here, whose content was never here, and whose object somebody deleted, is
