@@ -21,10 +21,12 @@ mod op;
 mod rename;
 mod report;
 mod resize;
+mod secret;
 mod syncer;
 
 pub(crate) use conflict_name::conflict_name;
 pub use report::*;
+pub use secret::SECRET_BYTES;
 
 use crate::blob::Blobs;
 use crate::clock::Clock;
