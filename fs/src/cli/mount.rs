@@ -27,7 +27,7 @@ pub(super) fn run(args: &MountArgs) -> Outcome {
     let cache_is_new = !plan.cache_dir.exists();
     point::prepare_cache(&plan.cache_dir)?;
     if args.foreground {
-        return serve_here(&plan);
+        return serve_here(&plan, &mut || Ok(()));
     }
     let warnings = daemon::start(&plan).inspect_err(|failure| {
         if cache_is_new {
@@ -93,8 +93,8 @@ fn clear_unused_cache(plan: &MountPlan, failure: &Failure) {
     }
 }
 
-/// `--foreground`: logs to stderr, or to a file if one was asked for.
-fn serve_here(plan: &MountPlan) -> Outcome {
+/// Serves in this process: logs to stderr, or to a file if one was asked for. Calls `ready` when programs are served.
+pub(super) fn serve_here(plan: &MountPlan, ready: &mut dyn FnMut() -> Result<(), Failure>) -> Outcome {
     match &plan.log {
         Some(path) => log::to_file(path, plan.verbose)?,
         None => log::to_stderr(plan.verbose),
@@ -102,7 +102,7 @@ fn serve_here(plan: &MountPlan) -> Outcome {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let left = crate::mount::run(plan, &mut |warnings| {
         warnings.iter().for_each(output::warning);
-        Ok(())
+        ready()
     })?;
     if left.count == 0 {
         return Ok(0);
