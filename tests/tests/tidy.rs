@@ -23,7 +23,7 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 7] = [
         &["cache/src/state", "cache/tests", "indexer/src/sqlite", "indexer/tests"],
     ),
     ("fuser", &["fs/src/fuse"]),
-    ("nfs3_types", &["fs/src/nfs", "tests/src/nfs"]),
+    ("nfs3_types", &["fs/src/nfs", "tests/src/nfs", "tests/tests/nfs"]),
     (
         "notefs_cache",
         &["fs/", "cache/tests", "cache/benches", "cache/examples"],
