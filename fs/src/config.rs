@@ -49,8 +49,38 @@ pub(crate) struct NfsPlan {
     pub(crate) address: SocketAddr,
     /// Serve peers that are not on this machine.
     pub(crate) insecure_listen: bool,
-    /// Mount it on the plan's folder with the system's client.
-    pub(crate) mount: bool,
+    /// What about the system's client.
+    pub(crate) mount: SystemMountPlan,
+}
+
+/// The mount of an NFS server by the system's client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SystemMountPlan {
+    /// None of ours.
+    None,
+    /// It is to be made.
+    Make,
+    /// It is there and waits for its server, which has died: nothing is mounted, and programs go on.
+    Rejoin,
+}
+
+impl MountPlan {
+    /// Where the server of the folder's mount listens, if that is one of NFS.
+    pub(crate) fn nfs(&mut self) -> Option<&mut NfsPlan> {
+        match &mut self.front_end {
+            FrontEndPlan::Nfs(nfs) => Some(nfs),
+            FrontEndPlan::Fuse => None,
+        }
+    }
+
+    /// Whether a mount is made on the folder.
+    pub(crate) fn makes_mount(&self) -> bool {
+        match &self.front_end {
+            FrontEndPlan::Fuse => true,
+            FrontEndPlan::Nfs(nfs) => nfs.mount == SystemMountPlan::Make,
+        }
+    }
 }
 
 /// A mount as it will be made: every path absolute, every value checked, no secret inside.
@@ -212,7 +242,7 @@ fn front_end(args: &MountArgs, dir: &Path) -> Result<FrontEndPlan, Failure> {
             Ok(FrontEndPlan::Nfs(NfsPlan {
                 address,
                 insecure_listen: false,
-                mount: true,
+                mount: SystemMountPlan::Make,
             }))
         }
     }
@@ -239,7 +269,7 @@ pub(crate) fn serve_plan(args: &ServeNfsArgs, places: &Places) -> Result<MountPl
         front_end: FrontEndPlan::Nfs(NfsPlan {
             address: args.addr,
             insecure_listen: args.insecure_listen,
-            mount: false,
+            mount: SystemMountPlan::None,
         }),
         ..plan(&mount_args, places)?
     })
@@ -251,10 +281,10 @@ fn check_address(address: SocketAddr, insecure: bool) -> Result<(), Failure> {
         return Err(Failure::usage("The address lacks a port").hint("Write one, as in --addr 127.0.0.1:20490"));
     }
     if !insecure && !address.ip().is_loopback() {
-        return Err(
-            Failure::usage(format!("{address} can be reached from other machines, and NFS trusts whoever reaches it"))
-                .hint("Listen on 127.0.0.1, or say --insecure-listen"),
-        );
+        return Err(Failure::usage(format!(
+            "{address} can be reached from other machines, and NFS trusts whoever reaches it"
+        ))
+        .hint("Listen on 127.0.0.1, or say --insecure-listen"));
     }
     Ok(())
 }

@@ -48,7 +48,8 @@ enum Outcome {
 
 /// Starts a daemon for the plan and waits until its mount answers. Returns the daemon's warnings.
 pub(crate) fn start(plan: &MountPlan) -> Result<Vec<String>, Failure> {
-    let before = device_of(&plan.dir)?;
+    // A mount that waits for its server must not be asked.
+    let before = plan.makes_mount().then(|| device_of(&plan.dir)).transpose()?;
     let log_path = plan.log.clone().unwrap_or_else(|| plan.cache_dir.join("notefs.log"));
     let log = log::open(&log_path)?;
     let cannot_start = |e: std::io::Error| Failure::new(format!("Could not start the daemon: {e}"));
@@ -72,7 +73,9 @@ pub(crate) fn start(plan: &MountPlan) -> Result<Vec<String>, Failure> {
             return Err(failure);
         }
     };
-    if let Err(failure) = await_answer(&plan.dir, before) {
+    if let Some(before) = before
+        && let Err(failure) = await_answer(&plan.dir, before)
+    {
         leave(&mut child);
         return Err(failure.hint(format!("The daemon's log is {}", log_path.display())));
     }

@@ -19,17 +19,17 @@ mod signals;
 pub(crate) mod system_mount;
 
 use crate::bridge::{Bridge, index_failure, limit_heaps};
-use crate::config::{FrontEndPlan, MountPlan};
+use crate::config::MountPlan;
 use crate::control::protocol::Left;
 use crate::control::registry::{Record, Registry, start_ticks};
 use crate::control::server::{self, Connections};
 use crate::failure::Failure;
+use front_end::FrontEnd;
 use notefs_cache::clock::SystemClock;
 use notefs_cache::replica::Owed;
 use notefs_cache::store::{Store, StoreError, StoreUrl, open_store, preflight};
 use notefs_cache::{Options, Replica};
 use notefs_indexer::{Index, IndexError};
-use front_end::FrontEnd;
 use point::Underneath;
 use serve::Desk;
 use signals::Signals;
@@ -272,9 +272,7 @@ impl Mount {
         let names = left_names(&self.replica, owed.count);
         let last_error = self.replica.status().last_error.map(|problem| problem.message);
         self.close();
-        if let Some(underneath) = &self.underneath {
-            underneath.unseal();
-        }
+        self.unseal();
         self.registry.remove(&self.plan.dir);
         let left = Left {
             count: owed.count,
@@ -343,6 +341,15 @@ impl Mount {
             tracing::warn!("Programs that still use the folder get errors from now on");
         }
         was_busy
+    }
+
+    /// Gives the folder underneath its mode back; one that an earlier daemon sealed can only be reached now.
+    fn unseal(&self) {
+        match &self.underneath {
+            Some(underneath) => underneath.unseal(),
+            None if self.plan.dir.is_absolute() => drop(Underneath::open(&self.plan.dir)),
+            None => {}
+        }
     }
 
     fn close(&self) {
@@ -427,12 +434,9 @@ fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
     }
 }
 
-/// The folder to mount on, opened before anything is mounted there; a server alone has none.
+/// The folder to mount on, opened before anything is mounted there; without a mount to make, there is none.
 fn open_underneath(plan: &MountPlan) -> Result<Option<Underneath>, Failure> {
-    match &plan.front_end {
-        FrontEndPlan::Nfs(asked) if !asked.mount => Ok(None),
-        _ => Underneath::open(&plan.dir).map(Some),
-    }
+    plan.makes_mount().then(|| Underneath::open(&plan.dir)).transpose()
 }
 
 /// A store's error for people: its advice becomes the hint.

@@ -19,7 +19,8 @@
 //!
 //! # Rules
 //!
-//! - Only peers on loopback, only the credentials of the user who serves (and root's, where root serves), unless told otherwise.
+//! - Only peers on loopback whose sockets are root's or the serving user's, and only that user's calls (root's, where root
+//!   serves), unless told otherwise.
 //! - No call waits in a connection's task: replies move into the operations' `done`. Blocking calls of the replica are short.
 //! - Only this folder names the NFS crate.
 //!
@@ -30,6 +31,7 @@ mod convert;
 mod duplicates;
 mod handle;
 mod mounting;
+mod peer;
 mod procedures;
 mod records;
 mod rpc;
@@ -150,8 +152,8 @@ async fn accept(
                     continue;
                 }
             };
-            if !insecure && !peer.ip().to_canonical().is_loopback() {
-                tracing::warn!(%peer, "An NFS connection from outside was refused");
+            if !insecure && !is_welcome(&server, &stream, peer) {
+                tracing::warn!(%peer, "An NFS connection from outside, or of another user, was refused");
                 continue;
             }
             let serving = connection::serve(Arc::clone(&server), stream, peer, stopped.clone());
@@ -170,6 +172,12 @@ async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
+/// Whether a connection comes from this machine, and from a user who is served.
+fn is_welcome(server: &Server, stream: &TcpStream, peer: SocketAddr) -> bool {
+    let Ok(own) = stream.local_addr() else { return false };
+    peer.ip().to_canonical().is_loopback() && peer::is_trusted(peer, own, &server.admission)
+}
+
 impl NfsServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
@@ -182,7 +190,8 @@ impl NfsServer {
         let mut ended = self.ended.clone();
         let deadline = Duration::from_secs(END_DEADLINE_SECONDS);
         if let Some(runtime) = &self.runtime {
-            let waited = runtime.block_on(async { tokio::time::timeout(deadline, ended.wait_for(|ended| *ended)).await });
+            let waited =
+                runtime.block_on(async { tokio::time::timeout(deadline, ended.wait_for(|ended| *ended)).await });
             if waited.is_err() {
                 tracing::warn!("Some NFS calls were not answered in time");
             }

@@ -160,7 +160,10 @@ impl Client {
                 prog,
                 vers,
                 proc,
-                cred: self.user.as_ref().map_or_else(opaque_auth::default, opaque_auth::auth_unix),
+                cred: self
+                    .user
+                    .as_ref()
+                    .map_or_else(opaque_auth::default, opaque_auth::auth_unix),
                 verf: opaque_auth::default(),
             }),
         };

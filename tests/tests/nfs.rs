@@ -42,7 +42,9 @@ fn getattr(client: &mut Client, file: &nfs_fh3) -> Result<Result<nfs3::fattr3, n
 }
 
 fn remove(client: &mut Client, dir: &nfs_fh3, name: &str) -> Result<Result<wcc_data, nfsstat3>> {
-    let args = REMOVE3args { object: place(dir, name) };
+    let args = REMOVE3args {
+        object: place(dir, name),
+    };
     let result: REMOVE3res = client.nfs(NFS_PROGRAM::NFSPROC3_REMOVE, &args)?;
     Ok(match result {
         Nfs3Result::Ok(removed) => Ok(removed.dir_wcc),
@@ -75,10 +77,16 @@ fn every_program_version_and_procedure_has_an_answer() -> Result<()> {
     let mut client = served.client()?;
     let (nfs, mnt) = (nfs3::PROGRAM, mount::PROGRAM);
     for call in [(nfs, 3, 0), (mnt, 3, 0)] {
-        ensure!(matches!(taken(&mut client, call)?, accept_stat_data::SUCCESS), "NULL of {call:?}");
+        ensure!(
+            matches!(taken(&mut client, call)?, accept_stat_data::SUCCESS),
+            "NULL of {call:?}"
+        );
     }
     for call in [(nfs, 3, 22), (mnt, 3, 6), (nfs, 3, u32::MAX)] {
-        ensure!(matches!(taken(&mut client, call)?, accept_stat_data::PROC_UNAVAIL), "{call:?}");
+        ensure!(
+            matches!(taken(&mut client, call)?, accept_stat_data::PROC_UNAVAIL),
+            "{call:?}"
+        );
     }
     for call in [(nfs, 2, 0), (nfs, 4, 1), (mnt, 1, 1)] {
         let answer = taken(&mut client, call)?;
@@ -87,10 +95,16 @@ fn every_program_version_and_procedure_has_an_answer() -> Result<()> {
             "{call:?}: {answer:?}"
         );
     }
-    ensure!(matches!(taken(&mut client, (100_000, 2, 3))?, accept_stat_data::PROG_UNAVAIL));
+    ensure!(matches!(
+        taken(&mut client, (100_000, 2, 3))?,
+        accept_stat_data::PROG_UNAVAIL
+    ));
     for procedure in 1..=21 {
         let answer = taken(&mut client, (nfs, 3, procedure))?;
-        ensure!(matches!(answer, accept_stat_data::GARBAGE_ARGS), "{procedure}: {answer:?}");
+        ensure!(
+            matches!(answer, accept_stat_data::GARBAGE_ARGS),
+            "{procedure}: {answer:?}"
+        );
     }
     let mut old = client.record(None, (nfs, 3, 0), &Void)?;
     old[11] = 3;
@@ -110,7 +124,10 @@ fn the_mount_protocol_tells_exports_mounts_and_what_is_not_there() -> Result<()>
     let mut client = served.client()?;
     let exports: mount::exports<'_, '_> = client.call((mount::PROGRAM, 3, 5), &Void)?;
     ensure!(exports.0.len() == 1 && exports.0[0].ex_dir.0.as_ref() == b"/");
-    ensure!(matches!(client.mount("/nowhere")?, Err(mount::mountstat3::MNT3ERR_NOENT)));
+    ensure!(matches!(
+        client.mount("/nowhere")?,
+        Err(mount::mountstat3::MNT3ERR_NOENT)
+    ));
     client.root()?;
     let dump = |client: &mut Client| -> Result<usize> {
         let mounts: List<mount::mountbody<'_, '_>> = client.call((mount::PROGRAM, 3, 2), &Void)?;
@@ -135,21 +152,41 @@ fn a_call_that_comes_again_is_answered_as_before() -> Result<()> {
         from: place(&root, "a"),
         to: place(&root, "b"),
     };
-    let record = client.record(Some(7777), (nfs3::PROGRAM, 3, NFS_PROGRAM::NFSPROC3_RENAME as u32), &rename)?;
+    let record = client.record(
+        Some(7777),
+        (nfs3::PROGRAM, 3, NFS_PROGRAM::NFSPROC3_RENAME as u32),
+        &rename,
+    )?;
     let first = client.exchange(&record)?.1;
     ensure!(first[..4] == [0; 4], "the rename failed: {first:?}");
-    ensure!(client.exchange(&record)?.1 == first, "it was run twice on one connection");
+    ensure!(
+        client.exchange(&record)?.1 == first,
+        "it was run twice on one connection"
+    );
     let mut again = served.client()?;
-    ensure!(again.exchange(&record)?.1 == first, "it was run twice on two connections");
+    ensure!(
+        again.exchange(&record)?.1 == first,
+        "it was run twice on two connections"
+    );
     let anew: RENAME3res = again.nfs(NFS_PROGRAM::NFSPROC3_RENAME, &rename)?;
-    ensure!(matches!(anew, Nfs3Result::Err((nfsstat3::NFS3ERR_NOENT, _))), "{anew:?}");
+    ensure!(
+        matches!(anew, Nfs3Result::Err((nfsstat3::NFS3ERR_NOENT, _))),
+        "{anew:?}"
+    );
     let other = RENAME3args {
         from: place(&root, "b"),
         to: place(&root, "c"),
     };
-    let record = again.record(Some(7777), (nfs3::PROGRAM, 3, NFS_PROGRAM::NFSPROC3_RENAME as u32), &other)?;
+    let record = again.record(
+        Some(7777),
+        (nfs3::PROGRAM, 3, NFS_PROGRAM::NFSPROC3_RENAME as u32),
+        &other,
+    )?;
     ensure!(again.exchange(&record)?.1[..4] == [0; 4]);
-    ensure!(again.lookup(&root, "c")?.is_ok(), "another call with the same number was not run");
+    ensure!(
+        again.lookup(&root, "c")?.is_ok(),
+        "another call with the same number was not run"
+    );
     Ok(())
 }
 
@@ -170,7 +207,10 @@ fn handles_outlive_renames_and_kills_but_not_their_file() -> Result<()> {
     served.kill9();
     served.restart()?;
     let mut client = served.client()?;
-    ensure!(client.read(&file, 0, 100)? == Ok((b"kept".to_vec(), true)), "after the restart");
+    ensure!(
+        client.read(&file, 0, 100)? == Ok((b"kept".to_vec(), true)),
+        "after the restart"
+    );
     ensure!(client.root()? == root);
     went_well(remove(&mut client, &root, "b")?)?;
     ensure!(client.read(&file, 0, 100)? == Err(nfsstat3::NFS3ERR_STALE));
@@ -213,7 +253,10 @@ fn an_exclusive_creation_is_made_once_for_each_verifier() -> Result<()> {
     served.kill9();
     served.restart()?;
     let mut client = served.client()?;
-    ensure!(client.create(&root, "a", exclusive(0xf7))? == Ok(file.clone()), "after the restart");
+    ensure!(
+        client.create(&root, "a", exclusive(0xf7))? == Ok(file.clone()),
+        "after the restart"
+    );
     ensure!(client.create(&root, "a", exclusive(8))? == Err(nfsstat3::NFS3ERR_EXIST));
     ensure!(client.create(&root, "a", createhow3::GUARDED(sattr3::default()))? == Err(nfsstat3::NFS3ERR_EXIST));
     ensure!(client.create(&root, "a", plain(0o644))? == Ok(file));
@@ -240,7 +283,10 @@ fn writes_are_as_stable_as_told_and_the_verifier_tells_of_a_restart() -> Result<
     let mut client = served.client()?;
     ensure!(commit(&mut client, &file)? != unstable.verf, "the verifier is the same");
     let (head, _) = went_well(client.read(&file, 0, 1 << 20)?)?;
-    ensure!(head[..8] == *b"unstable" && head[8..] == big[8..], "what was answered is gone");
+    ensure!(
+        head[..8] == *b"unstable" && head[8..] == big[8..],
+        "what was answered is gone"
+    );
     ensure!(client.read(&file, 1 << 20, 100)? == Ok((b"end".to_vec(), true)));
     Ok(())
 }
@@ -278,7 +324,10 @@ fn only_the_serving_users_calls_are_honoured() -> Result<()> {
     let file = went_well(client.create(&root, "a", plain(0o666))?)?;
     for stranger in [user(12_345, 0, &[0]), None] {
         client.user = stranger;
-        ensure!(client.root()? == root, "whoever mounts for another needs the root's handle");
+        ensure!(
+            client.root()? == root,
+            "whoever mounts for another needs the root's handle"
+        );
         went_well(getattr(&mut client, &root)?)?;
         ensure!(getattr(&mut client, &file)?.err() == Some(nfsstat3::NFS3ERR_ACCES));
         ensure!(client.read(&file, 0, 1)? == Err(nfsstat3::NFS3ERR_ACCES));
@@ -286,6 +335,43 @@ fn only_the_serving_users_calls_are_honoured() -> Result<()> {
         ensure!(client.create(&root, "b", plain(0o644))? == Err(nfsstat3::NFS3ERR_ACCES));
         ensure!(remove(&mut client, &root, "a")?.err() == Some(nfsstat3::NFS3ERR_ACCES));
     }
+    Ok(())
+}
+
+/// A user who is not served says NULL to the server; whether it answers.
+fn answers_a_stranger(served: &Served) -> Result<bool> {
+    let script = "import socket, struct, sys
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30)
+call = struct.pack('>10I', 5, 0, 2, 100003, 3, 0, 0, 0, 0, 0)
+try:
+    s.sendall(struct.pack('>I', 1 << 31 | len(call)) + call)
+    print(len(s.recv(100)))
+except ConnectionError:
+    print(0)";
+    let mut command = std::process::Command::new(process::tool("setpriv")?);
+    command.args([
+        "--reuid=12345",
+        "--regid=12345",
+        "--clear-groups",
+        "python3",
+        "-c",
+        script,
+    ]);
+    command.arg(served.port().to_string());
+    let told = process::run(command, Duration::from_secs(60))?.ok()?.stdout;
+    Ok(told.trim() != "0")
+}
+
+#[test]
+fn a_connection_of_another_user_is_not_served() -> Result<()> {
+    ensure!(
+        !answers_a_stranger(&served(&[])?)?,
+        "a stranger's connection was served"
+    );
+    ensure!(
+        answers_a_stranger(&served(&["--allow-other"])?)?,
+        "--allow-other lets nobody in"
+    );
     Ok(())
 }
 
@@ -311,7 +397,10 @@ fn other_users_get_what_modes_and_groups_give_them() -> Result<()> {
     went_well(client.write(&shared, 0, b"by a member", stable_how::UNSTABLE)?)?;
     ensure!(client.create(&root, "mine", plain(0o644))? == Err(nfsstat3::NFS3ERR_ACCES));
     let taken: SETATTR3res = client.nfs(NFS_PROGRAM::NFSPROC3_SETATTR, &set)?;
-    ensure!(matches!(taken, Nfs3Result::Err((nfsstat3::NFS3ERR_PERM, _))), "{taken:?}");
+    ensure!(
+        matches!(taken, Nfs3Result::Err((nfsstat3::NFS3ERR_PERM, _))),
+        "{taken:?}"
+    );
     client.user = user(1000, 1000, &[]);
     ensure!(client.read(&shared, 0, 1)? == Err(nfsstat3::NFS3ERR_ACCES));
     client.user = None;
@@ -338,7 +427,10 @@ fn many_calls_under_way_are_all_answered() -> Result<()> {
     }
     for number in 0..calls {
         let reply = client.receive().with_context(|| format!("reply {number}"))?;
-        ensure!(reply.len() > 1 << 20 && reply[24..28] == [0; 4], "reply {number} is no content");
+        ensure!(
+            reply.len() > 1 << 20 && reply[24..28] == [0; 4],
+            "reply {number} is no content"
+        );
     }
     Ok(())
 }
@@ -383,7 +475,11 @@ fn a_listing_goes_on_rightly_while_names_come_and_go() -> Result<()> {
     let told = kept.len();
     kept.sort();
     kept.dedup();
-    ensure!(told == 400 && kept.len() == 400, "{told} names told, {} different", kept.len());
+    ensure!(
+        told == 400 && kept.len() == 400,
+        "{told} names told, {} different",
+        kept.len()
+    );
     ensure!(pages > 5 && names.len() < 802, "{pages} pages, {} names", names.len());
     args.cookieverf = cookieverf3([9; 8]);
     let refused: READDIRPLUS3res<'_> = client.nfs(NFS_PROGRAM::NFSPROC3_READDIRPLUS, &args)?;
@@ -402,8 +498,14 @@ fn attributes_around_a_change_follow_one_another() -> Result<()> {
         let made = went_well(getattr(&mut client, &root)?)?;
         let wcc = went_well(remove(&mut client, &root, name)?)?;
         let (before, after) = (wcc.before.unwrap(), wcc.after.unwrap());
-        ensure!((before.mtime, before.ctime) == (made.mtime, made.ctime), "before removing {name}");
-        ensure!(after.ctime != before.ctime && made.ctime != last.ctime, "the change shows nowhere");
+        ensure!(
+            (before.mtime, before.ctime) == (made.mtime, made.ctime),
+            "before removing {name}"
+        );
+        ensure!(
+            after.ctime != before.ctime && made.ctime != last.ctime,
+            "the change shows nowhere"
+        );
         last = went_well(getattr(&mut client, &root)?)?;
         ensure!(after.ctime == last.ctime, "after removing {name}");
     }
@@ -428,7 +530,10 @@ fn a_guard_stops_a_change_that_comes_too_late() -> Result<()> {
     let first: SETATTR3res = client.nfs(NFS_PROGRAM::NFSPROC3_SETATTR, &set(seen))?;
     ensure!(matches!(first, Nfs3Result::Ok(_)), "{first:?}");
     let second: SETATTR3res = client.nfs(NFS_PROGRAM::NFSPROC3_SETATTR, &set(seen))?;
-    ensure!(matches!(second, Nfs3Result::Err((nfsstat3::NFS3ERR_NOT_SYNC, _))), "{second:?}");
+    ensure!(
+        matches!(second, Nfs3Result::Err((nfsstat3::NFS3ERR_NOT_SYNC, _))),
+        "{second:?}"
+    );
     Ok(())
 }
 
@@ -469,7 +574,10 @@ fn libnfs_lists_copies_and_reads() -> Result<()> {
     let url = |path: &str| format!("nfs://127.0.0.1/{path}?{ports}");
     run("nfs-cp", &[&content.display().to_string(), &url("copy")])?;
     let listed = run("nfs-ls", &[&url("")])?;
-    ensure!(listed.contains("copy") && listed.contains(&(3 << 20).to_string()), "{listed}");
+    ensure!(
+        listed.contains("copy") && listed.contains(&(3 << 20).to_string()),
+        "{listed}"
+    );
     ensure!(run("nfs-cat", &[&url("copy")])?.len() == 3 << 20);
     Ok(())
 }

@@ -64,7 +64,11 @@ pub fn may(user: &User, attr: &Attr, want: u32) -> bool {
 
 /// As [`may`], as an errno.
 pub fn need(user: &User, attr: &Attr, want: u32) -> Result<(), i32> {
-    if may(user, attr, want) { Ok(()) } else { Err(libc::EACCES) }
+    if may(user, attr, want) {
+        Ok(())
+    } else {
+        Err(libc::EACCES)
+    }
 }
 
 /// Whether an open file's content may be read or written. A server does not see the open, at which a local file system
@@ -252,14 +256,8 @@ mod tests {
         );
         assert!(judge_change(&owner, &file(0), &give(None, Some(7))).is_ok());
         assert!(judge_change(&owner, &file(0), &give(Some(10), Some(20))).is_ok());
-        assert_eq!(
-            judge_change(&owner, &file(0), &give(None, Some(8))),
-            Err(libc::EPERM)
-        );
-        assert_eq!(
-            judge_change(&owner, &file(0), &give(Some(11), None)),
-            Err(libc::EPERM)
-        );
+        assert_eq!(judge_change(&owner, &file(0), &give(None, Some(8))), Err(libc::EPERM));
+        assert_eq!(judge_change(&owner, &file(0), &give(Some(11), None)), Err(libc::EPERM));
         assert!(judge_change(&root, &file(0), &give(Some(11), Some(8))).is_ok());
     }
 

@@ -3,7 +3,7 @@
 //! Owns choosing, starting and ending a front end. Does not own the protocols (`fuse`, `nfs`) nor when it ends (`mount.rs`).
 
 use super::system_mount::SystemMount;
-use crate::config::{FrontEndPlan, MountPlan, NfsPlan};
+use crate::config::{FrontEndPlan, MountPlan, NfsPlan, SystemMountPlan};
 use crate::failure::Failure;
 use crate::filesystem::Filesystem;
 use crate::fuse::{FuseOptions, FuseSession};
@@ -147,10 +147,10 @@ fn serve_nfs(
     };
     let server = nfs::serve(filesystem, listener, &options)
         .map_err(|error| Failure::new(format!("Could not serve NFS on {}: {error}", asked.address)))?;
-    let mount = if asked.mount {
-        Some(SystemMount::make(server.address(), &plan.dir, plan.read_only)?)
-    } else {
-        None
+    let mount = match asked.mount {
+        SystemMountPlan::None => None,
+        SystemMountPlan::Make => Some(SystemMount::make(server.address(), &plan.dir, plan.read_only)?),
+        SystemMountPlan::Rejoin => Some(SystemMount::rejoin(&plan.dir)),
     };
     Ok(FrontEnd::Nfs {
         server: Box::new(server),

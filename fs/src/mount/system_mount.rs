@@ -55,6 +55,11 @@ impl SystemMount {
         Ok(SystemMount { dir: dir.to_owned() })
     }
 
+    /// Takes over the mount whose server has died.
+    pub(super) fn rejoin(dir: &Path) -> SystemMount {
+        SystemMount { dir: dir.to_owned() }
+    }
+
     /// Whether it is still in the mount table; that asks the server nothing.
     pub(super) fn is_there(&self) -> bool {
         let Ok(table) = point::mount_table() else { return true };
@@ -65,8 +70,21 @@ impl SystemMount {
 
     /// Unmounts, unless it is gone already.
     pub(super) fn unmount(&self, lazy: bool) -> io::Result<()> {
-        if self.is_there() { unmount(&self.dir, lazy) } else { Ok(()) }
+        if self.is_there() {
+            unmount(&self.dir, lazy)
+        } else {
+            Ok(())
+        }
     }
+}
+
+/// Whether `dir` is mounted from a server at `address`. Asks the mount table only: the server may be dead.
+pub(crate) fn is_mounted_from(address: SocketAddr, dir: &Path) -> Result<bool, Failure> {
+    let port = format!("port={}", address.port());
+    let table = point::mount_table()?;
+    let mounted = table.iter().rev().find(|mounted| mounted.path == dir);
+    Ok(mounted
+        .is_some_and(|mounted| mounted.kind.starts_with("nfs") && mounted.options.split(',').any(|word| word == port)))
 }
 
 #[cfg(target_os = "linux")]
@@ -105,13 +123,20 @@ fn mount(address: SocketAddr, dir: &Path, read_only: bool) -> Result<(), Failure
         return Ok(());
     }
     let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Failure::new(format!("Could not mount NFS on {}: {words}", dir.display())))
+    Err(Failure::new(format!(
+        "Could not mount NFS on {}: {words}",
+        dir.display()
+    )))
 }
 
 #[cfg(target_os = "linux")]
 fn unmount(dir: &Path, lazy: bool) -> io::Result<()> {
     use rustix::mount::UnmountFlags;
-    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    let flags = if lazy {
+        UnmountFlags::DETACH
+    } else {
+        UnmountFlags::empty()
+    };
     Ok(rustix::mount::unmount(dir, flags)?)
 }
 
@@ -139,6 +164,9 @@ mod tests {
         assert!(linux.contains("port=20490,") && linux.contains("mountport=20490,nolock,hard"));
         assert!(linux.ends_with("addr=127.0.0.1 127.0.0.1:/ DIR"), "{linux}");
         let macos = macos_line(address);
-        assert!(macos.contains("locallocks,hard") && !macos.contains("nolock"), "{macos}");
+        assert!(
+            macos.contains("locallocks,hard") && !macos.contains("nolock"),
+            "{macos}"
+        );
     }
 }

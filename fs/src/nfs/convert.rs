@@ -1,9 +1,9 @@
 //! Between the protocol's values and ours; pure functions.
 
 use super::xdr::{Garbage, Reader};
+use crate::filesystem::Errno;
 use crate::filesystem::guarded::{CHANGED_MEANWHILE, Changed};
 use crate::filesystem::permission::{EXECUTE, READ, User, WRITE, may};
-use crate::filesystem::Errno;
 use nfs3_types::nfs3::{
     ACCESS3_DELETE, ACCESS3_EXECUTE, ACCESS3_EXTEND, ACCESS3_LOOKUP, ACCESS3_MODIFY, ACCESS3_READ, fattr3, ftype3,
     nfsstat3, nfstime3, post_op_attr, pre_op_attr, specdata3, wcc_attr, wcc_data,
@@ -231,7 +231,10 @@ mod tests {
     fn changes_are_read_and_bad_times_refused() {
         let words = |words: &[u32]| Reader::new(words.iter().flat_map(|word| word.to_be_bytes()).collect());
         let change = read_change(&mut words(&[1, 0o100_640, 0, 1, 7, 1, 0, 3, 1, 2, 50, 60])).unwrap();
-        assert_eq!((change.mode, change.uid, change.gid, change.size), (Some(0o640), None, Some(7), Some(3)));
+        assert_eq!(
+            (change.mode, change.uid, change.gid, change.size),
+            (Some(0o640), None, Some(7), Some(3))
+        );
         assert_eq!(change.atime, Some(TimeChange::Now));
         let to = Timestamp {
             seconds: 50,

@@ -9,9 +9,7 @@ use super::server::Server;
 use super::xdr::Reader;
 use crate::filesystem::Errno;
 use crate::filesystem::permission::User;
-use nfs3_types::mount::{
-    dirpath, export_node, fhandle3, mountbody, mountres3, mountres3_ok, mountstat3, name,
-};
+use nfs3_types::mount::{dirpath, export_node, fhandle3, mountbody, mountres3, mountres3_ok, mountstat3, name};
 use nfs3_types::nfs3::nfsstat3;
 use nfs3_types::xdr_codec::{List, Opaque, Pack};
 use notefs_cache::{Attr, FileKind};

@@ -76,7 +76,10 @@ impl<R: AsyncRead + Unpin> Records<R> {
             }
             header = self.stream.read_u32().await?;
         }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "a record has too many fragments"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a record has too many fragments",
+        ))
     }
 }
 
@@ -106,7 +109,10 @@ mod tests {
     use super::*;
 
     fn records(bytes: &[u8]) -> Vec<Result<Bytes, io::ErrorKind>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let mut records = Records::new(bytes);
             let mut all = Vec::new();

@@ -175,7 +175,10 @@ impl Reply {
 
     /// The procedure's result, behind the status that says that it went well.
     pub(super) fn ok(self, result: &impl Pack) {
-        let record = self.record(&accepted(accept_stat_data::SUCCESS), &WithStatus(nfsstat3::NFS3_OK, result));
+        let record = self.record(
+            &accepted(accept_stat_data::SUCCESS),
+            &WithStatus(nfsstat3::NFS3_OK, result),
+        );
         self.send(record);
     }
 
@@ -287,7 +290,10 @@ mod tests {
         let mut call = words(&[9, 0, 2, 100_003, 3, 1, 1, 28, 5, 0, 1000, 100, 2, 4, 24, 0, 0, 77]);
         let read = read_call(&mut call).unwrap();
         let user = read.user.unwrap();
-        assert_eq!((read.xid, read.program, read.version, read.procedure), (9, 100_003, 3, 1));
+        assert_eq!(
+            (read.xid, read.program, read.version, read.procedure),
+            (9, 100_003, 3, 1)
+        );
         assert_eq!((user.uid, user.gid, user.groups), (1000, 100, vec![4, 24]));
         assert_eq!(call.u32(), Ok(77));
     }
@@ -300,6 +306,9 @@ mod tests {
         let unknown = read_call(&mut words(&[9, 0, 2, 1, 1, 1, 6, 0, 0, 0])).unwrap();
         assert_eq!(unknown.user, Err(BadCredentials::Unknown));
         let many_groups = [9, 0, 2, 1, 1, 1, 1, 20, 5, 0, 1, 1, u32::MAX, 0, 0];
-        assert_eq!(read_call(&mut words(&many_groups)).unwrap().user, Err(BadCredentials::Malformed));
+        assert_eq!(
+            read_call(&mut words(&many_groups)).unwrap().user,
+            Err(BadCredentials::Malformed)
+        );
     }
 }

@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn values_are_read_in_order() {
-        let mut all = reader(&[0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 5, b'a', b'b', b'c', b'd', b'e', 0, 0, 0, 9]);
+        let mut all = reader(&[
+            0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 5, b'a', b'b', b'c', b'd', b'e', 0, 0, 0, 9,
+        ]);
         assert_eq!(all.u32(), Ok(7));
         assert_eq!(all.u64(), Ok(1 << 32 | 2));
         assert_eq!(all.bool(), Ok(true));

@@ -104,13 +104,7 @@ impl Guarded {
     }
 
     /// Removes a name: of an empty directory, or of anything else.
-    pub fn remove(
-        &self,
-        user: User,
-        place: Place,
-        directory: bool,
-        done: impl FnOnce(Changed<()>) + Send + 'static,
-    ) {
+    pub fn remove(&self, user: User, place: Place, directory: bool, done: impl FnOnce(Changed<()>) + Send + 'static) {
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
             permission::need(&user, dir, EXECUTE).map_err(Error::Posix)?;
@@ -141,9 +135,8 @@ impl Guarded {
             let moved = observe(replica, from.dir, |replica, source| {
                 rename(replica, &user, (source, &from), (&target, &to))
             })?;
-            let result = moved.result.as_ref().map(|()| ()).map_err(|errno| *errno);
             let arrived = Changed {
-                result,
+                result: moved.result,
                 before: Some(target),
                 after: replica.attr(to.dir).ok(),
             };
