@@ -147,6 +147,7 @@ fn leave(child: &mut Child) {
 
 /// The daemon's whole life; answers its exit code.
 pub(crate) fn run() -> u8 {
+    close_inherited();
     let Ok(mut socket) = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
         return EXIT_FAILED;
     };
@@ -165,6 +166,12 @@ pub(crate) fn run() -> u8 {
             exit_code
         }
     }
+}
+
+/// Closes what the starter happened to have open: a file of the mount among that would keep the mount busy for ever.
+fn close_inherited() {
+    // SAFETY: this process has opened nothing beyond its standard streams yet, so nothing of its own is closed.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
 /// Reads the plan and leaves the terminal, the session and the folder that the starter was in.

@@ -18,8 +18,9 @@ exec 3>>/run/notes/open.md
 echo one >&3
 daemon=$("$notefs" status /run/notes --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])')
 kill -9 "$daemon"
-echo two >&3
+echo two >&3 & # waits for the server
 "$notefs" mount --protocol nfs --write-back 1h --cache /run/cache fs:///run/store /run/notes
+wait
 echo three >&3
 exec 3>&-
 [ "$(cat /run/notes/open.md)" = $'one\ntwo\nthree' ]
