@@ -10,7 +10,9 @@
 use super::permission::{self, EXECUTE, READ, User, WRITE};
 use super::{Call, Errno, Filesystem};
 use bytes::Bytes;
-use notefs_cache::{Attr, AttrChange, DirEntry, Error, Ino, NAME_LENGTH_MAX_BYTES, Replica, SpaceUsage, Timestamp};
+use notefs_cache::{
+    Attr, AttrChange, DirEntry, Error, FileKind, Ino, NAME_LENGTH_MAX_BYTES, Replica, SpaceUsage, Timestamp,
+};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
@@ -163,6 +165,9 @@ impl Guarded {
         done: impl FnOnce(Changed<Listing>) + Send + 'static,
     ) {
         let op = move |replica: &Replica, attr: &Attr| {
+            if attr.kind != FileKind::Directory {
+                return Err(Error::Posix(libc::ENOTDIR));
+            }
             permission::need(&user, attr, READ).map_err(Error::Posix)?;
             Ok(Listing {
                 parent: replica.parent_of(dir)?,

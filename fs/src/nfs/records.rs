@@ -87,20 +87,30 @@ impl<R: AsyncRead + Unpin> Records<R> {
 pub(super) async fn write_replies(mut stream: impl AsyncWrite + Unpin, mut replies: UnboundedReceiver<Outgoing>) {
     let mut together = BytesMut::new();
     let mut broken = false;
-    while let Some((bytes, permit)) = replies.recv().await {
+    while let Some((first, permit)) = replies.recv().await {
         let mut permits = vec![permit];
-        together.extend_from_slice(&bytes);
-        while together.len() < BUFFER_BYTES
+        // What carries content goes out as it is, small replies are gathered.
+        let mut large = (first.len() >= BUFFER_BYTES).then_some(first.clone());
+        if large.is_none() {
+            together.extend_from_slice(&first);
+        }
+        while large.is_none()
+            && together.len() < BUFFER_BYTES
             && let Ok((bytes, permit)) = replies.try_recv()
         {
-            together.extend_from_slice(&bytes);
             permits.push(permit);
+            if bytes.len() >= BUFFER_BYTES {
+                large = Some(bytes);
+            } else {
+                together.extend_from_slice(&bytes);
+            }
         }
-        if !broken && let Err(error) = stream.write_all(&together).await {
-            tracing::debug!("An NFS client takes no more replies: {error}");
-            broken = true;
+        for bytes in [Some(together.split().freeze()), large].into_iter().flatten() {
+            if !broken && let Err(error) = stream.write_all(&bytes).await {
+                tracing::debug!("An NFS client takes no more replies: {error}");
+                broken = true;
+            }
         }
-        together.clear();
     }
 }
 

@@ -58,10 +58,7 @@ impl Guarded {
         let call = Call::new("lookup", place.dir);
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
-            if dir.kind != FileKind::Directory {
-                return Err(Error::Posix(libc::ENOTDIR));
-            }
-            permission::need(&user, dir, EXECUTE).map_err(Error::Posix)?;
+            enter(&user, dir)?;
             match &place.name[..] {
                 b"." => Ok(dir.clone()),
                 b".." => replica.attr(replica.parent_of(place.dir)?),
@@ -79,7 +76,7 @@ impl Guarded {
             if new.target.len() > SYMLINK_LENGTH_MAX_BYTES {
                 return Err(Error::Posix(libc::ENAMETOOLONG));
             }
-            permission::need(&user, dir, EXECUTE).map_err(Error::Posix)?;
+            enter(&user, dir)?;
             match replica.lookup(place.dir, &place.name) {
                 Ok(found) => return existing(replica, &user, found, &new),
                 Err(Error::Posix(libc::ENOENT)) => {}
@@ -97,6 +94,7 @@ impl Guarded {
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
             live(replica, ino)?;
+            enter(&user, dir)?;
             permission::need(&user, dir, WRITE | EXECUTE).map_err(Error::Posix)?;
             replica.link(ino, place.dir, &place.name)
         };
@@ -107,7 +105,7 @@ impl Guarded {
     pub fn remove(&self, user: User, place: Place, directory: bool, done: impl FnOnce(Changed<()>) + Send + 'static) {
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
-            permission::need(&user, dir, EXECUTE).map_err(Error::Posix)?;
+            enter(&user, dir)?;
             let victim = replica.lookup(place.dir, &place.name)?;
             permission::may_remove(&user, dir, &victim).map_err(Error::Posix)?;
             if directory {
@@ -149,10 +147,18 @@ impl Guarded {
     }
 }
 
+/// Whether the user may use names in what must be a directory.
+fn enter(user: &User, dir: &Attr) -> Result<(), Error> {
+    if dir.kind != FileKind::Directory {
+        return Err(Error::Posix(libc::ENOTDIR));
+    }
+    permission::need(user, dir, EXECUTE).map_err(Error::Posix)
+}
+
 fn rename(replica: &Replica, user: &User, from: (&Attr, &Place), to: (&Attr, &Place)) -> Result<(), Error> {
     for (dir, place) in [from, to] {
         check_name(&place.name)?;
-        permission::need(user, dir, EXECUTE).map_err(Error::Posix)?;
+        enter(user, dir)?;
     }
     let (from_dir, from_place, to_dir, to_place) = (from.0, from.1, to.0, to.1);
     let moved = replica.lookup(from_place.dir, &from_place.name)?;
