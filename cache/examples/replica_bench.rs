@@ -21,6 +21,7 @@ fn main() {
         cache_dir: dir.path().to_owned(),
         cache_size_bytes: 1 << 30,
         write_back: Duration::from_secs(600),
+        poll: None,
         read_only: false,
         default_uid: 0,
         default_gid: 0,

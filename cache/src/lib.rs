@@ -10,7 +10,9 @@ pub mod store;
 pub mod types;
 
 mod blob;
+mod feed;
 mod hints;
+mod pull;
 mod push;
 mod state;
 

@@ -159,6 +159,7 @@ impl Replica {
             Ok(()) => self.push_inode(ino).await,
             failed => failed,
         };
+        self.tell_round(ino);
         let now = self.now_ms();
         let mut failures = self.pusher.failures.lock();
         match result {

@@ -10,6 +10,7 @@ mod allocate;
 mod attrs;
 mod conflict_name;
 mod content;
+mod effect;
 mod evict;
 mod fetch;
 mod flights;
@@ -18,6 +19,7 @@ mod listing;
 mod metadata;
 mod names;
 mod op;
+mod remote_change;
 mod rename;
 mod report;
 mod resize;
@@ -25,12 +27,17 @@ mod secret;
 mod syncer;
 
 pub(crate) use conflict_name::conflict_name;
+pub(crate) use effect::{Spot, Theirs};
+pub(crate) use listing::own_name;
+pub(crate) use remote_change::Offer;
+pub use remote_change::{Announcer, FOREIGN, RemoteChange, RemoteChangeKind};
 pub use report::*;
 pub use secret::SECRET_BYTES;
 
 use crate::blob::Blobs;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::pull::Puller;
 use crate::push::Pusher;
 use crate::state::State;
 use crate::store::{Capabilities, Store, StoreError};
@@ -52,6 +59,8 @@ pub struct Options {
     pub cache_size_bytes: u64,
     /// How long after the last write a file is uploaded.
     pub write_back: Duration,
+    /// How often the whole bucket is looked at for what other tools wrote; `None`: as often as it seems worth.
+    pub poll: Option<Duration>,
     /// Refuse every change with EROFS.
     pub read_only: bool,
     /// Owner of objects that carry none.
@@ -102,6 +111,11 @@ pub struct Replica {
     flights: Flights,
     deletions: Mutex<listing::Deletions>,
     pub(crate) pusher: Pusher,
+    pub(crate) puller: Puller,
+    pub(crate) feed: crate::feed::Feed,
+    /// Another one with each start.
+    pub(crate) run_id: String,
+    remote_changes: remote_change::RemoteChanges,
     syncer: syncer::Syncer,
     synced_op: AtomicU64,
     synced_seq: AtomicU64,

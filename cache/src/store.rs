@@ -23,6 +23,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::ops::Range;
 
+/// The keys of the change feed: one object for each writer.
+pub const FEED_PREFIX: &str = ".notefs/feed/";
+
 /// The version of an object as the store names it: opaque, compared for equality only, kept without quotes.
 ///
 /// It names the content, not the write: equal bytes may bear equal tags.
@@ -81,6 +84,17 @@ pub struct Object {
     pub info: ObjectInfo,
     /// The bytes that were asked for.
     pub bytes: Bytes,
+}
+
+/// The answer to "has it changed?".
+#[derive(Debug, Clone)]
+pub enum Fresh {
+    /// Still the version that is known.
+    Same,
+    /// Not there.
+    Gone,
+    /// Another version, whole.
+    New(Object),
 }
 
 /// One line of a listing. The key is raw: it need not be a valid [`ObjectKey`] nor a valid path.
@@ -189,6 +203,8 @@ pub trait Store: Send + Sync + 'static {
         range: Option<Range<u64>>,
         if_match: Option<&ETag>,
     ) -> StoreResult<Option<Object>>;
+    /// Reads an object whole unless it still has the version `known`: then the answer is small and cheap (`If-None-Match`).
+    async fn get_if_changed(&self, key: &ObjectKey, known: Option<&ETag>) -> StoreResult<Fresh>;
     /// Writes an object whole, in one request.
     async fn put(
         &self,
@@ -224,7 +240,7 @@ pub trait Store: Send + Sync + 'static {
     async fn list(&self, prefix: &str, recursive: bool) -> StoreResult<Box<dyn Lister>>;
 }
 
-/// Calls made to a store since it was opened.
+/// Calls made to a store since it was opened; those about the change feed have a count of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct RequestCounts {
     /// `head` calls.
@@ -239,6 +255,8 @@ pub struct RequestCounts {
     pub delete: u64,
     /// Pages of listings.
     pub list: u64,
+    /// Calls of any kind about the change feed (keys below [`FEED_PREFIX`]), which the counts above leave out.
+    pub feed: u64,
     /// Calls of any kind that failed.
     pub failed: u64,
 }

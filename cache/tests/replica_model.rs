@@ -52,6 +52,7 @@ fn options(dir: &Path, cache_size_bytes: u64) -> Options {
         cache_dir: dir.to_owned(),
         cache_size_bytes,
         write_back: Duration::from_millis(5),
+        poll: None,
         read_only: false,
         default_uid: 0,
         default_gid: 0,

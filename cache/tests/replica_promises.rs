@@ -25,6 +25,7 @@ impl Machine {
             cache_dir: dir.join(name),
             cache_size_bytes: 10 << 20,
             write_back: Duration::from_secs(600),
+            poll: None,
             read_only: false,
             default_uid: 0,
             default_gid: 0,

@@ -9,8 +9,8 @@ mod contents;
 
 use bytes::Bytes;
 use notefs_cache::store::{
-    Condition, Deleted, ETag, Listed, MemoryStore, ObjectKey, Store, StoreErrorKind, StoreUrl, UserMetadata, Written,
-    open_store, preflight,
+    Condition, Deleted, ETag, Fresh, Listed, MemoryStore, ObjectKey, Store, StoreErrorKind, StoreUrl, UserMetadata,
+    Written, open_store, preflight,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -405,6 +405,32 @@ async fn calls_cost_the_requests_they_should() {
             "{}",
             store.name()
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_not_changed_is_not_sent_again() {
+    for fixture in fixtures().await {
+        let store = &*fixture.store;
+        let ask = async |known: Option<&ETag>| store.get_if_changed(&key(".notefs/feed/w"), known).await.unwrap();
+        assert!(matches!(ask(None).await, Fresh::Gone), "{}", store.name());
+        put(store, ".notefs/feed/w", "one").await;
+        let Fresh::New(object) = ask(None).await else {
+            panic!("nothing came from {}", store.name());
+        };
+        assert_eq!(object.bytes, "one");
+        assert!(
+            matches!(ask(Some(&object.info.etag)).await, Fresh::Same),
+            "{}",
+            store.name()
+        );
+        put(store, ".notefs/feed/w", "two").await;
+        let Fresh::New(newer) = ask(Some(&object.info.etag)).await else {
+            panic!("nothing new came from {}", store.name());
+        };
+        assert_eq!(newer.bytes, "two");
+        let counts = store.requests();
+        assert!(counts.feed >= 6 && (counts.get, counts.put) == (0, 0), "{counts:?}");
     }
 }
 

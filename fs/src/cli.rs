@@ -4,10 +4,12 @@
 //! (`daemon`) or the protocol (`control`).
 
 pub(crate) mod args;
+mod events;
 mod find;
 mod mount;
 pub(crate) mod output;
 mod progress;
+mod run;
 mod serve;
 mod status;
 pub(crate) mod units;
@@ -45,6 +47,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Mount(args) if args.daemon => Ok(crate::daemon::run()),
         Command::Mount(args) => mount::run(&args),
         Command::Serve(ServeCommand::Nfs(args)) => serve::nfs(&args),
+        Command::Run(args) => run::run(&args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Sync(args) => wait::sync(&args),
@@ -52,7 +55,9 @@ fn dispatch(command: Command) -> Outcome {
         Command::Backlinks(args) => find::backlinks(&args),
         Command::Links(args) => find::links(&args),
         Command::Tags(args) => find::tags(&args),
+        Command::Events(args) => events::run(&args),
         Command::Index(IndexCommand::Rebuild { dir, timeout }) => wait::rebuild(&dir, timeout),
+        Command::Perform { dir, device } => Ok(crate::felt::run(&dir, &device)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "notefs", &mut script);

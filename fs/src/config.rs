@@ -100,10 +100,14 @@ pub(crate) struct MountPlan {
     pub(crate) cache_size_bytes: u64,
     /// Write-back delay.
     pub(crate) write_back: Duration,
+    /// How often to look at the whole bucket; `None`: adaptive.
+    pub(crate) poll: Option<Duration>,
     /// Refuse changes.
     pub(crate) read_only: bool,
     /// Let other users in.
     pub(crate) allow_other: bool,
+    /// Raise file events for changes of other machines.
+    pub(crate) events: bool,
     /// Hide the files of a folder that is not empty.
     pub(crate) nonempty: bool,
     /// The log file; in the foreground only if one was asked for.
@@ -121,8 +125,10 @@ struct ConfigFile {
     cache: Option<PathBuf>,
     cache_size: Option<String>,
     write_back: Option<String>,
+    poll: Option<String>,
     read_only: Option<bool>,
     allow_other: Option<bool>,
+    events: Option<bool>,
     log: Option<PathBuf>,
 }
 
@@ -201,6 +207,12 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
         .map(parse_duration)
         .transpose()
         .map_err(|e| from_file("write-back", e))?;
+    let poll = file
+        .poll
+        .as_deref()
+        .map(parse_duration)
+        .transpose()
+        .map_err(|e| from_file("poll", e))?;
     let log = args.log.clone().or(file.log).map(|log| places.current_dir.join(log));
     let dir = places.current_dir.join(dir);
     let plan = MountPlan {
@@ -212,8 +224,10 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
         cache_dir,
         cache_size_bytes: args.cache_size.or(cache_size).unwrap_or(CACHE_SIZE_DEFAULT_BYTES),
         write_back: args.write_back.or(write_back).unwrap_or(WRITE_BACK_DEFAULT),
+        poll: args.poll.or(poll),
         read_only: args.read_only.or(file.read_only).unwrap_or(false),
         allow_other: args.allow_other.or(file.allow_other).unwrap_or(false),
+        events: args.events.or(file.events).unwrap_or(true),
         nonempty: args.nonempty,
         verbose: args.verbose,
     };
@@ -429,7 +443,7 @@ fn parse_config(text: &str) -> Result<ConfigFile, Failure> {
             .hint("Use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials"));
         }
     }
-    let known = "store, dir, cache, cache-size, write-back, read-only, allow-other and log";
+    let known = "store, dir, cache, cache-size, write-back, poll, read-only, allow-other, events and log";
     table.try_into().map_err(|e: toml::de::Error| {
         let reason = e.message().split(", expected").next().unwrap_or_default().to_owned();
         Failure::usage(reason).hint(format!("The keys are {known}"))

@@ -11,6 +11,9 @@ pub(crate) const EXIT_FAILED: u8 = 1;
 /// Exit code of a command that was called wrongly.
 pub(crate) const EXIT_USAGE: u8 = 2;
 
+/// Exit code of `notefs run` when something that was written could not be stored (EX_IOERR of sysexits.h).
+pub(crate) const EXIT_NOT_STORED: u8 = 74;
+
 /// A failure in words for people; it travels unchanged from the daemon to the command that asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]

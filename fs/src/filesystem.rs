@@ -16,6 +16,7 @@
 //! protocol (`fuse`, `nfs`), content and names (`notefs_cache`). Permissions are checked by the kernel (`default_permissions`), or
 //! by [`guarded`] where the caller is another kernel.
 
+use crate::events::{Events, LocalChange};
 use notefs_cache::{Error, Ino, Need, Replica};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -103,6 +104,7 @@ pub struct Filesystem {
     replica: Arc<Replica>,
     runtime: Handle,
     waiting: Arc<Waiting>,
+    events: Arc<Events>,
 }
 
 impl Filesystem {
@@ -112,7 +114,13 @@ impl Filesystem {
             replica,
             runtime,
             waiting: Arc::default(),
+            events: Arc::default(),
         }
+    }
+
+    /// The stream of changes.
+    pub(crate) fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// The replica that is served.
@@ -128,6 +136,24 @@ impl Filesystem {
     /// Whether an operation on this directory or file waits for the bucket, so that the kernel keeps it locked.
     pub fn is_waited_on(&self, ino: Ino) -> bool {
         self.waiting.holds(ino)
+    }
+
+    /// A `done` that first tells of the change, if it is one and somebody wants to know.
+    fn telling<T>(
+        &self,
+        change: impl FnOnce() -> LocalChange,
+        done: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) -> impl FnOnce(Result<T, Errno>) + Send + 'static {
+        let told = self
+            .events
+            .has_readers()
+            .then(|| (change(), Arc::clone(&self.events), Arc::clone(&self.replica)));
+        move |result| {
+            if let (Ok(_), Some((change, events, replica))) = (&result, told) {
+                events.tell(&replica, change);
+            }
+            done(result);
+        }
     }
 
     /// Runs `op` until it is answered; see the top of this file.

@@ -28,7 +28,9 @@
 
 use crate::filesystem::Filesystem;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
-use notefs_cache::replica::Observer;
+use notefs_cache::Replica;
+use notefs_cache::replica::{Announcer, Observer};
+use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -36,23 +38,31 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 mod convert;
 mod directory;
+mod felt;
 mod handlers;
 mod mount_table;
 mod negotiate;
 mod notify;
 mod reply;
+mod turns;
 
 pub use mount_table::{MountError, clear_dead_mount};
 
+use felt::{Felt, FeltParts, Gate};
 use handlers::FrontEnd;
 use notify::KernelCache;
+use turns::Turns;
 
 /// What `mount` and `/proc/mounts` show as the type: `fuse.notefs`.
 const SUBTYPE: &str = "notefs";
+
+/// How long the actor and what it is doing may take to end; the kernel may hold it for a program that waits for the bucket.
+const LEAVE_DEADLINE_SECONDS: u64 = 10;
 
 /// How a mount is to be made.
 #[derive(Debug, Clone)]
@@ -69,6 +79,8 @@ pub struct FuseOptions {
     pub threads: usize,
     /// Hear of each close, so that it can wait.
     pub stored_on_close: bool,
+    /// Raise file events for changes of the bucket. (Not on a read-only mount: the kernel lets nothing change there.)
+    pub events: bool,
 }
 
 /// A mount that is being served. Dropping it while it is mounted detaches it.
@@ -79,7 +91,12 @@ pub struct FuseSession {
     /// The device that the kernel's requests come from.
     channel: File,
     kernel: Arc<KernelCache>,
+    turns: Arc<Turns>,
     notifications: Option<JoinHandle<()>>,
+    felt: Arc<Felt>,
+    /// Taken by whoever sends the actor away.
+    feeling: Mutex<Option<JoinHandle<()>>>,
+    replica: Arc<Replica>,
     ended: watch::Receiver<bool>,
     runtime: tokio::runtime::Handle,
     /// Never dropped: fuser 0.18 would unmount whatever is at the mount point by then, even if ours is long gone.
@@ -97,23 +114,45 @@ pub fn mount(filesystem: Arc<Filesystem>, options: FuseOptions) -> io::Result<Fu
         .set_observer(Arc::clone(&kernel) as Arc<dyn Observer>);
     let runtime = filesystem.runtime().clone();
     let (ended_sender, ended) = watch::channel(false);
+    let turns = Arc::new(Turns::new(options.threads.max(1)));
+    let gate = Arc::new(Gate::default());
     let front_end = FrontEnd::new(
         Arc::clone(&filesystem),
-        Arc::clone(&kernel),
+        (Arc::clone(&kernel), Arc::clone(&turns), Arc::clone(&gate)),
         options.stored_on_close,
         ended_sender,
     );
     let session = Session::new(front_end, &mountpoint, &session_config(&options))?;
     let device = mount_table::device_of(&mountpoint);
     let channel = File::from(session.as_fd().try_clone_to_owned()?);
+    turns.set_channel(channel.try_clone()?);
+    let replica = Arc::clone(filesystem.replica());
+    let parts = FeltParts {
+        kernel: Arc::clone(&kernel),
+        gate,
+        notifier: session.notifier(),
+        events: Arc::clone(filesystem.events()),
+        place: device
+            .clone()
+            .filter(|_| options.events && !options.read_only)
+            .map(|device| (mountpoint.clone(), device)),
+        filesystem: Arc::clone(&filesystem),
+    };
     let notifications = Some(kernel.start(filesystem, session.notifier(), channel.try_clone()?)?);
     let session = ManuallyDrop::new(session.spawn()?);
+    let (felt, feeling) = Felt::start(parts)?;
+    kernel.touch_through(Arc::clone(&felt));
+    replica.set_announcer(Some(Arc::clone(&felt) as Arc<dyn Announcer>));
     Ok(FuseSession {
         mountpoint,
         device,
         channel,
         kernel,
+        turns,
         notifications,
+        felt,
+        feeling: Mutex::new(Some(feeling)),
+        replica,
         ended,
         runtime,
         _session: session,
@@ -159,11 +198,32 @@ impl FuseSession {
     /// Unmounts. Fails with [`io::ErrorKind::ResourceBusy`] while a program uses the folder, unless `lazy`: then the
     /// folder is gone at once, and programs that use it are served until they let go. Harmless where it is gone already.
     pub fn unmount(&self, lazy: bool) -> io::Result<()> {
+        self.stop_feeling();
         let is_ours = || self.device.is_some() && mount_table::device_of(&self.mountpoint) == self.device;
         if is_connected(&self.channel) && is_ours() {
-            mount_table::unmount(&self.mountpoint, lazy)
-        } else {
-            Ok(())
+            mount_table::unmount(&self.mountpoint, lazy)?;
+        }
+        if !is_connected(&self.channel) {
+            self.turns.end();
+        }
+        Ok(())
+    }
+
+    /// Sends the actor away: it must be the first to leave the mount.
+    fn stop_feeling(&self) {
+        self.replica.set_announcer(None);
+        self.felt.stop();
+        let Some(thread) = self.feeling.lock().take() else {
+            return;
+        };
+        let until = Instant::now() + Duration::from_secs(LEAVE_DEADLINE_SECONDS);
+        while !thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if !thread.is_finished() {
+            tracing::warn!("A change of the bucket is still being told to the kernel while the mount ends");
+        } else if thread.join().is_err() {
+            tracing::error!("The thread that makes changes felt panicked");
         }
     }
 

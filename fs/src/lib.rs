@@ -12,5 +12,8 @@ mod bridge;
 mod config;
 mod control;
 mod daemon;
+mod events;
 mod failure;
+mod felt;
 mod mount;
+mod supervise;

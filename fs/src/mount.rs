@@ -23,7 +23,9 @@ use crate::config::MountPlan;
 use crate::control::protocol::Left;
 use crate::control::registry::{Record, Registry, start_ticks};
 use crate::control::server::{self, Connections};
+use crate::events::Events;
 use crate::failure::Failure;
+use crate::filesystem::Filesystem;
 use front_end::FrontEnd;
 use notefs_cache::clock::SystemClock;
 use notefs_cache::replica::Owed;
@@ -150,6 +152,7 @@ struct Mount {
     registry: Registry,
     connections: Connections,
     remaining: Arc<Remaining>,
+    events: Arc<Events>,
 }
 
 impl Mount {
@@ -174,7 +177,9 @@ impl Mount {
         let listener = server::bind(&socket)?;
         let underneath = open_underneath(plan)?;
         replica.start();
-        let front_end = Arc::new(FrontEnd::start(plan, &store_name, &replica, runtime.handle())?);
+        let filesystem = Arc::new(Filesystem::new(replica.clone(), runtime.handle().clone()));
+        let events = filesystem.events().clone();
+        let front_end = Arc::new(FrontEnd::start(plan, &store_name, filesystem)?);
         if let Some(underneath) = &underneath {
             underneath.seal();
         }
@@ -198,6 +203,7 @@ impl Mount {
             runtime: runtime.handle().clone(),
             remaining: remaining.clone(),
             ends: ends.clone(),
+            events: events.clone(),
         };
         let connections = server::serve(listener, Arc::new(desk))?;
         let mount = Mount {
@@ -210,6 +216,7 @@ impl Mount {
             registry,
             connections,
             remaining,
+            events,
         };
         mount.watch_session(ends);
         if cache_is_new {
@@ -266,6 +273,7 @@ impl Mount {
         let until = Instant::now() + timeout;
         self.drain(until, hurry.clone());
         let was_busy = self.unmount(*hurry.borrow());
+        self.events.end();
         self.bridge.begin_stop();
         let owed = self.drain(until, hurry);
         self.bridge.stop();
@@ -377,6 +385,7 @@ fn options(plan: &MountPlan) -> Options {
         cache_dir: plan.cache_dir.clone(),
         cache_size_bytes: plan.cache_size_bytes,
         write_back: plan.write_back,
+        poll: plan.poll,
         read_only: plan.read_only,
         default_uid: rustix::process::getuid().as_raw(),
         default_gid: rustix::process::getgid().as_raw(),

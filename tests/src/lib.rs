@@ -17,6 +17,7 @@ pub mod store;
 pub mod sys;
 pub mod tree;
 pub mod vault;
+pub mod watch;
 
 pub use command::Notefs;
 pub use mount::{Mount, MountOptions};

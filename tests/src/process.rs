@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -82,6 +83,8 @@ impl Guarded {
     /// Waits until the child has ended.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let pid = self.pid();
+        // Woken by the kernel, so that figures of commands hold no pause of ours; where that fails, the loop below looks anyway.
+        wait_readable(pid, limit);
         wait_until(&format!("end of process {pid}"), limit, || {
             self.poll().ok_or("still running".into())
         })
@@ -134,6 +137,25 @@ pub fn run(mut command: Command, limit: Duration) -> Result<Finished> {
     let (stdout, stderr) = (text_of(&mut stdout)?, text_of(&mut stderr)?);
     let status = ended.with_context(|| format!("{name}\nstdout: {stdout}\nstderr: {stderr}"))?;
     Ok(Finished { status, stdout, stderr })
+}
+
+/// Waits until a child of ours has ended, but no longer than `limit`.
+fn wait_readable(pid: u32, limit: Duration) {
+    // SAFETY: the call takes numbers only and answers a descriptor that nobody else owns, or -1.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let Ok(descriptor @ 0..) = i32::try_from(descriptor) else {
+        return;
+    };
+    // SAFETY: the descriptor is open and ours.
+    let process = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let mut poll = libc::pollfd {
+        fd: process.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let milliseconds = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: `poll` is one valid pollfd, and its descriptor is open.
+    unsafe { libc::poll(&raw mut poll, 1, milliseconds) };
 }
 
 fn text_of(file: &mut File) -> Result<String> {

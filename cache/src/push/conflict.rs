@@ -37,7 +37,9 @@ impl Replica {
             return Ok(false);
         };
         match self.owner(inode, &info) {
-            Owner::ThisWrite => self.note_written(inode, key.as_str(), info.etag).map(|()| true),
+            Owner::ThisWrite => self
+                .note_written(snapshot, inode, key.as_str(), info.etag)
+                .map(|()| true),
             Owner::Ourselves => self.note_held(snapshot, key, info.etag, 0).map(|()| false),
             Owner::Somebody if self.same_bytes(inode, key, &info).await? => self
                 .note_held(snapshot, key, info.etag, inode.content_version)

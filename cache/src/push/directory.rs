@@ -51,6 +51,7 @@ impl Replica {
             waits |= !self.remove_marker(ino, remote).await?;
         }
         self.pusher.hints_owed.store(true, Ordering::Release);
+        self.tell_directory(ino, wanted.as_deref())?;
         if waits {
             self.postpone(ino, CHILDREN_FIRST_MS);
             return Ok(());
@@ -65,6 +66,15 @@ impl Replica {
             }
             Ok(())
         })
+    }
+
+    /// Its mode and owner have no object that could bring them to others.
+    fn tell_directory(&self, ino: Ino, key: Option<&str>) -> Result<()> {
+        let inode = self.view(|tables| tables.inode(ino))?;
+        match (inode, key) {
+            (Some(inode), Some(key)) => self.tell_written(&inode, key, "", None),
+            _ => Ok(()),
+        }
     }
 
     fn directory_keys_of(&self, ino: Ino) -> Result<Vec<String>> {
@@ -100,6 +110,7 @@ impl Replica {
         self.note_health(&gone);
         gone?;
         self.note_deletion(&remote.key);
+        self.tell_gone(ino, &remote.key);
         self.change(|op| {
             if op.tables.remote(&remote.key)?.is_some_and(|now| now.ino == ino) {
                 op.push(Mutation::DropRemote(remote.key.clone()));

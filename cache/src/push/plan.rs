@@ -27,6 +27,14 @@ pub(super) struct Plan {
     pub(super) deletes: Vec<Delete>,
 }
 
+impl Plan {
+    /// The key that the content leaves, where one key is written and another one goes.
+    pub(super) fn moved_from(&self) -> Option<&str> {
+        let left = self.deletes.first().filter(|_| self.writes.len() == 1);
+        left.map(|delete| delete.key.as_str())
+    }
+}
+
 /// What is known about one inode when its round begins.
 pub(super) struct Situation<'a> {
     /// The keys of its names.

@@ -26,6 +26,8 @@ pub(super) struct Snapshot {
     pub(super) inode: Option<Inode>,
     pub(super) wanted: Vec<String>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The key that its content leaves in this round.
+    pub(super) moved_from: Option<String>,
 }
 
 impl Replica {
@@ -110,12 +112,14 @@ impl Replica {
             } else {
                 Vec::new()
             };
+            let moved_from = plan.moved_from().map(str::to_owned);
             Ok((
                 Snapshot {
                     ino,
                     inode,
                     wanted,
                     xattrs,
+                    moved_from,
                 },
                 plan,
             ))
@@ -140,7 +144,7 @@ impl Replica {
             self.fetch_whole(snapshot.ino).await?;
         }
         for delete in &plan.deletes {
-            self.delete(delete).await?;
+            self.delete(snapshot.ino, delete).await?;
         }
         Ok(true)
     }
@@ -169,7 +173,7 @@ impl Replica {
         let parsed = parse(key)?;
         let written = self.upload(inode, &snapshot.xattrs, &parsed, condition).await?;
         match written {
-            Some(Written::Done(etag)) => self.note_written(inode, key, etag).map(|()| true),
+            Some(Written::Done(etag)) => self.note_written(snapshot, inode, key, etag).map(|()| true),
             Some(Written::ConditionFailed) => self.settle_dispute(snapshot, &parsed).await,
             None => Ok(false),
         }
@@ -181,7 +185,7 @@ impl Replica {
         let copied = self.store.copy(&source, etag, &target, &Condition::Absent).await;
         self.note_health(&copied);
         match copied {
-            Ok(Written::Done(etag)) => self.note_written(inode, key, etag).map(|()| true),
+            Ok(Written::Done(etag)) => self.note_written(snapshot, inode, key, etag).map(|()| true),
             Ok(Written::ConditionFailed) => self.put(snapshot, key, &Condition::Absent).await,
             Err(error) if error.retryable => Err(error.into()),
             Err(error) => {
@@ -192,8 +196,9 @@ impl Replica {
     }
 
     /// The bucket holds this version under this key.
-    pub(super) fn note_written(&self, inode: &Inode, key: &str, etag: ETag) -> Result<()> {
+    pub(super) fn note_written(&self, snapshot: &Snapshot, inode: &Inode, key: &str, etag: ETag) -> Result<()> {
         self.pusher.hints_owed.store(true, Ordering::Release);
+        self.tell_written(inode, key, &etag.0, snapshot.moved_from.clone())?;
         let (content_version, meta_version) = (inode.content_version, inode.meta_version);
         self.change(|op| {
             op.push(Mutation::PutRemote(Remote {
@@ -231,7 +236,7 @@ impl Replica {
         })
     }
 
-    async fn delete(self: &Arc<Self>, delete: &Delete) -> Result<()> {
+    async fn delete(self: &Arc<Self>, ino: Ino, delete: &Delete) -> Result<()> {
         let key = parse(&delete.key)?;
         let mut deleted = Deleted::ConditionFailed;
         if !delete.etag.0.is_empty() {
@@ -251,6 +256,7 @@ impl Replica {
         if deleted == Deleted::ConditionFailed {
             return self.welcome_back(&key).await;
         }
+        self.tell_gone(ino, &delete.key);
         Ok(())
     }
 

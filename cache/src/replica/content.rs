@@ -19,6 +19,7 @@ enum Source {
 impl Replica {
     /// Reads up to `length` bytes at `offset`; shorter only at the end of the file.
     pub fn read(&self, ino: Ino, offset: u64, length: usize) -> Result<Bytes> {
+        self.note_use();
         let _shared = self.stripe(ino).read();
         let source = self.view(|tables| {
             let inode = regular(known_inode(tables, ino)?)?;
@@ -27,6 +28,9 @@ impl Replica {
                 return Ok(Source::Ready(Bytes::new()));
             }
             tables.local.promote(&ino);
+            if inode.size > INLINE_BYTES_MAX {
+                self.puller.readers.note(ino, self.now_ms());
+            }
             match inode.place {
                 Place::Nowhere => Err(Error::Need(missing(&inode, offset, end))),
                 Place::Inline => {
@@ -49,6 +53,7 @@ impl Replica {
     /// Writes all of `data` at `offset`. `clear_setid` as in [`AttrChange`].
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], clear_setid: bool) -> Result<()> {
         self.writable()?;
+        self.note_use();
         let end = offset
             .checked_add(data.len() as u64)
             .filter(|end| *end <= FILE_SIZE_MAX_BYTES);

@@ -1,10 +1,12 @@
 //! Opening, running and closing a replica.
 
 use super::flights::Flights;
+use super::remote_change::RemoteChanges;
 use super::syncer::Syncer;
 use super::{Health, Observer, Options, Owed, Replica};
 use crate::blob::Blobs;
 use crate::error::{Error, Result};
+use crate::pull::Puller;
 use crate::push::Pusher;
 use crate::state::{Inode, Mutation, Place, State};
 use crate::store::Store;
@@ -43,6 +45,10 @@ impl Replica {
             flights: Flights::default(),
             deletions: Mutex::default(),
             pusher: Pusher::default(),
+            puller: Puller::default(),
+            feed: Default::default(),
+            run_id: random_name(),
+            remote_changes: RemoteChanges::default(),
             syncer: Syncer::default(),
             synced_op: AtomicU64::new(0),
             synced_seq: AtomicU64::new(0),
@@ -77,6 +83,7 @@ impl Replica {
         }
         if !self.options.read_only {
             self.runtime.spawn(Arc::clone(self).run_pusher());
+            self.runtime.spawn(Arc::clone(self).run_feed_writer());
         }
         let replica = Arc::clone(self);
         self.runtime.spawn(async move {
@@ -88,6 +95,7 @@ impl Replica {
                 tracing::warn!(%error, "Could not list the bucket; each folder is tried again when somebody looks into it");
             }
             replica.hints.lock().clear();
+            replica.run_puller().await;
         });
     }
 
@@ -104,8 +112,8 @@ impl Replica {
             self.pusher.hurry(self.now_ms() + 1_000);
             let owed = self.owed();
             progress(owed);
-            let hints = owed.count == 0 && self.write_hints().await.is_ok();
-            if hints || self.now_ms() >= until || self.options.read_only {
+            let told = owed.count == 0 && self.write_hints().await.is_ok() && self.write_feed().await.is_ok();
+            if told || self.now_ms() >= until || self.options.read_only {
                 return owed;
             }
             let pause_ms = DRAIN_POLL_MS + (owed.count / 100).min(10 * DRAIN_POLL_MS);

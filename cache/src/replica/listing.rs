@@ -12,7 +12,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-mod adopt;
+pub(super) mod adopt;
+
+pub(crate) use adopt::own_name;
 
 /// A vault with at most this many keys is learnt by one recursive listing.
 const RECURSIVE_KEYS_MAX: usize = 20_000;
@@ -28,7 +30,7 @@ pub(super) struct Deletions {
 }
 
 /// A listing being read.
-struct Reading<'r>(&'r Replica);
+pub(crate) struct Reading<'r>(&'r Replica);
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
@@ -49,7 +51,19 @@ impl Replica {
         }
     }
 
-    fn read_listing(&self) -> Reading<'_> {
+    /// Whether our own deletion of a key came after the look that is being brought about.
+    pub(super) fn was_deleted_meanwhile(&self, key: &str) -> bool {
+        self.deletions.lock().keys.contains(key)
+    }
+
+    /// Objects of this bucket do carry metadata.
+    pub(crate) fn note_bearing(&self) -> Result<()> {
+        self.bears_metadata.store(true, Ordering::Release);
+        self.remember("bears_metadata", "1")
+    }
+
+    /// Keeps note of deletions for as long as what it returns lives.
+    pub(crate) fn read_listing(&self) -> Reading<'_> {
         self.deletions.lock().listings += 1;
         Reading(self)
     }
@@ -60,7 +74,7 @@ impl Replica {
     }
 
     /// Learns the names in a directory, and below it if they are not too many.
-    pub(super) async fn list_directory(self: &Arc<Self>, dir: Ino) -> Result<()> {
+    pub(crate) async fn list_directory(self: &Arc<Self>, dir: Ino) -> Result<()> {
         let _flight = self.flights.board(Flight::Listing(dir)).await;
         let known = self.view(|tables| Ok(tables.live_inode(dir)?.known))?;
         if known {

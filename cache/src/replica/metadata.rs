@@ -105,7 +105,7 @@ impl Replica {
     }
 
     /// A symlink whose target was too long for the metadata has it as its content.
-    pub(super) async fn complete(
+    pub(crate) async fn complete(
         &self,
         key: &ObjectKey,
         etag: &ETag,

@@ -17,6 +17,7 @@ impl Replica {
     /// The inode behind a name.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr> {
         check_length(name)?;
+        self.note_use();
         self.view(|tables| match tables.name(parent, name)? {
             Some((ino, _)) => Ok(known_inode(tables, ino)?.attr()),
             None => {
@@ -154,6 +155,8 @@ impl Replica {
 
     /// At most `limit` entries after `cookie` (0 to begin), in cookie order; fewer only at the end. `.` and `..` are not among them.
     pub fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>> {
+        self.note_use();
+        self.puller.note_directory(dir);
         self.view(|tables| {
             let inode = tables.live_inode(dir)?;
             if !inode.is_dir() {

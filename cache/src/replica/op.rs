@@ -114,15 +114,11 @@ impl Op<'_> {
 
     /// The dentry of a name, its inode, or the knowledge that there is none.
     pub(crate) fn find(&mut self, parent: &Inode, name: &[u8]) -> Result<Option<(Dentry, Inode)>> {
-        let found = self.tables.name(parent.ino, name)?;
-        if found.is_none() && !parent.known {
-            return Err(Error::Need(Need::Listing(parent.ino)));
-        }
-        if found.is_none() {
-            return Ok(None);
-        }
         let Some(dentry) = self.tables.dentry(parent.ino, name)? else {
-            return Ok(None);
+            return match parent.known {
+                true => Ok(None),
+                false => Err(Error::Need(Need::Listing(parent.ino))),
+            };
         };
         let inode = known_inode(self.tables, dentry.ino)?;
         Ok(Some((dentry, inode)))

@@ -104,11 +104,11 @@ impl Replica {
         });
         op.push(Mutation::PutDentry(moved));
         op.owe_tree(inode.ino, inode.is_dir());
-        owe_if_emptied(op, dentry.parent, &dentry.name)?;
         if source_dir.ino == target_dir.ino {
             source_dir.nlink -= u32::from(lost_directory);
             touch_directory(op, &mut source_dir);
         } else {
+            owe_if_emptied(op, dentry.parent, &dentry.name)?;
             source_dir.nlink -= u32::from(inode.is_dir());
             target_dir.nlink += u32::from(inode.is_dir() && !lost_directory);
             touch_directory(op, &mut source_dir);

@@ -1,7 +1,7 @@
 //! What the replica tells about itself: the ladder of durability, what is owed, and the stream of changes for an index.
 
 use super::Replica;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::{LoggedChange, Mutation};
 use crate::store::RequestCounts;
 use crate::types::*;
@@ -66,6 +66,8 @@ pub struct ReplicaStatus {
     pub cache_limit_bytes: u64,
     /// Requests made to the store since the replica was opened.
     pub requests: RequestCounts,
+    /// How what others write is followed.
+    pub pull: PullStatus,
     /// Whether the newest call to the store was answered.
     pub store_reachable: bool,
     /// The newest failure that still matters.
@@ -78,6 +80,28 @@ pub struct ReplicaStatus {
     pub skipped_key_count: u64,
     /// Conflict copies made since the replica was made.
     pub conflicts: u64,
+}
+
+/// How what others write is followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PullStatus {
+    /// Age of the last look at the whole bucket in milliseconds; `None` before the first.
+    pub listed_age_ms: Option<u64>,
+    /// The pause between two of these now, in milliseconds.
+    pub interval_ms: u64,
+    /// Other writers whose feeds are followed.
+    pub peers: Vec<PeerStatus>,
+    /// The store keeps no conditions: of two savers the last wins.
+    pub weaker: bool,
+}
+
+/// Another writer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PeerStatus {
+    /// Its id.
+    pub writer: String,
+    /// How long ago it had something new, in milliseconds; `None`: not since this replica was opened.
+    pub quiet_ms: Option<u64>,
 }
 
 /// The state of one file.
@@ -166,6 +190,7 @@ impl Replica {
             cache_bytes: tables.local_bytes,
             cache_limit_bytes: self.options.cache_size_bytes,
             requests: self.store.requests(),
+            pull: self.pull_status(),
             store_reachable: !self.store_unreachable(),
             last_error: self.problem(),
             unlisted_directories: tables.count("inode WHERE kind = 1 AND known = 0").unwrap_or(0),
@@ -177,6 +202,16 @@ impl Replica {
                 .flatten()
                 .and_then(|count| count.parse().ok())
                 .unwrap_or(0),
+        }
+    }
+
+    fn pull_status(&self) -> PullStatus {
+        let listed_ms = self.puller.listed_ms.load(Ordering::Acquire);
+        PullStatus {
+            listed_age_ms: (listed_ms > 0).then(|| self.now_ms().saturating_sub(listed_ms)),
+            interval_ms: self.puller.interval_ms.load(Ordering::Acquire),
+            peers: self.peers(),
+            weaker: !(self.capabilities.put_if_absent && self.capabilities.put_if_match),
         }
     }
 
@@ -241,6 +276,20 @@ impl Replica {
                 paths.push(String::from_utf8_lossy(&path).into_owned());
             }
             Ok(paths)
+        })
+    }
+
+    /// The path of a directory, or the first path of anything else, below the mount; empty for the root. ENOENT if it has none.
+    pub fn path(&self, ino: Ino) -> Result<Vec<u8>> {
+        self.view(|tables| {
+            let inode = tables.live_inode(ino)?;
+            if inode.is_dir() && inode.nlink > 0 {
+                let path = tables.directory_key(ino)?.path;
+                return Ok(path.strip_suffix(b"/").unwrap_or(&path).to_vec());
+            }
+            let names = tables.names_of(ino)?;
+            let name = names.first().ok_or(Error::Posix(libc::ENOENT))?;
+            tables.path_of(name.parent, &name.name)
         })
     }
 

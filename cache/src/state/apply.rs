@@ -1,5 +1,6 @@
 //! Applies mutations to the rows: no decision is taken here, so that replaying a journal repeats what happened.
 
+use super::cache::Named;
 use super::record::{Dentry, Inode, LoggedChange, Mutation, Remote};
 use super::{Debt, Tables, database};
 use crate::error::Result;
@@ -112,9 +113,12 @@ impl Tables {
                 dentry.segment
             ],
         )?;
-        self.cache
-            .names
-            .put((dentry.parent, dentry.name.clone()), Some((dentry.ino, dentry.cookie)));
+        let named = Named {
+            ino: dentry.ino,
+            cookie: dentry.cookie,
+            segment: dentry.segment.clone(),
+        };
+        self.cache.names.put((dentry.parent, dentry.name.clone()), Some(named));
         Ok(())
     }
 

@@ -16,13 +16,19 @@ pub(super) struct Slot<T> {
     pub(super) dirty: bool,
 }
 
-/// What a name means: `(ino, cookie, has a segment of its own)`, or that it does not exist.
-pub(super) type NameSlot = Option<(Ino, u64)>;
+/// What a name means.
+#[derive(Clone)]
+pub(super) struct Named {
+    pub(super) ino: Ino,
+    pub(super) cookie: u64,
+    pub(super) segment: Option<String>,
+}
 
 pub(super) struct RowCache {
     /// `None`: known not to exist.
     pub(super) inodes: LruCache<Ino, Slot<Option<Inode>>>,
-    pub(super) names: LruCache<(Ino, Vec<u8>), NameSlot>,
+    /// `None`: known not to exist.
+    pub(super) names: LruCache<(Ino, Vec<u8>), Option<Named>>,
     /// `None`: known to have no inline content.
     pub(super) contents: LruCache<Ino, Slot<Option<Vec<u8>>>>,
     pub(super) content_bytes: usize,

@@ -1,6 +1,6 @@
 //! Reads of the tables: rows by their keys, through the row cache where that pays.
 
-use super::cache::Slot;
+use super::cache::{Named, Slot};
 use super::record::{Dentry, Inode, LoggedChange, Remote};
 use super::row::{SELECT_INODE, read_inode};
 use super::{Tables, database};
@@ -45,22 +45,35 @@ impl Tables {
 
     /// What a name means: inode and cookie.
     pub(crate) fn name(&mut self, parent: Ino, name: &[u8]) -> Result<Option<(Ino, u64)>> {
-        let at = (parent, name.to_vec());
-        if let Some(slot) = self.cache.names.get(&at) {
-            return Ok(*slot);
-        }
-        let sql = "SELECT ino, cookie FROM dentry WHERE parent = ?1 AND name = ?2";
-        let value = self.one(sql, params![parent as i64, name], |row| {
-            Ok((unsigned(row, 0)?, unsigned(row, 1)?))
-        })?;
-        self.cache.names.put(at, value);
-        Ok(value)
+        Ok(self.named(parent, name)?.map(|named| (named.ino, named.cookie)))
     }
 
     /// The whole dentry of a name.
     pub(crate) fn dentry(&mut self, parent: Ino, name: &[u8]) -> Result<Option<Dentry>> {
-        let sql = "SELECT parent, name, ino, cookie, segment FROM dentry WHERE parent = ?1 AND name = ?2";
-        self.one(sql, params![parent as i64, name], read_dentry)
+        let named = self.named(parent, name)?.cloned();
+        Ok(named.map(|named| Dentry {
+            parent,
+            name: name.to_vec(),
+            ino: named.ino,
+            cookie: named.cookie,
+            segment: named.segment,
+        }))
+    }
+
+    fn named(&mut self, parent: Ino, name: &[u8]) -> Result<Option<&Named>> {
+        let at = (parent, name.to_vec());
+        if !self.cache.names.contains(&at) {
+            let sql = "SELECT ino, cookie, segment FROM dentry WHERE parent = ?1 AND name = ?2";
+            let value = self.one(sql, params![parent as i64, name], |row| {
+                Ok(Named {
+                    ino: unsigned(row, 0)?,
+                    cookie: unsigned(row, 1)?,
+                    segment: row.get(2)?,
+                })
+            })?;
+            self.cache.names.put(at.clone(), value);
+        }
+        Ok(self.cache.names.get(&at).and_then(Option::as_ref))
     }
 
     /// Every name of an inode.

@@ -14,8 +14,8 @@ mod tests;
 mod walk;
 
 use super::{
-    Capabilities, Condition, Deleted, ETag, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store, StoreError,
-    StoreErrorKind, StoreResult, UploadSource, UserMetadata, Written, memory::CallKind,
+    Capabilities, Condition, Deleted, ETag, Fresh, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store,
+    StoreError, StoreErrorKind, StoreResult, UploadSource, UserMetadata, Written, memory::CallKind,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -77,7 +77,7 @@ impl FolderStore {
         target: &str,
         work: impl FnOnce(&Folder) -> Result<T, Failure> + Send + 'static,
     ) -> StoreResult<T> {
-        kind.count(&mut self.counts.lock());
+        kind.count(target, &mut self.counts.lock());
         let folder = Arc::clone(&self.folder);
         let outcome = bounded(move || work(&folder)).await;
         outcome.map_err(|failure| {
@@ -127,6 +127,18 @@ impl Store for FolderStore {
             folder.read(&target, range, if_match.as_ref())
         })
         .await
+    }
+
+    async fn get_if_changed(&self, key: &ObjectKey, known: Option<&ETag>) -> StoreResult<Fresh> {
+        let (target, known) = (key.clone(), known.cloned());
+        let work = move |folder: &Folder| {
+            let info = folder.describe(&target)?;
+            if info.is_some_and(|info| known.is_some_and(|etag| etag == info.etag)) {
+                return Ok(Fresh::Same);
+            }
+            Ok(folder.read(&target, None, None)?.map_or(Fresh::Gone, Fresh::New))
+        };
+        self.run(CallKind::Get, key.as_str(), work).await
     }
 
     async fn put(
@@ -231,7 +243,7 @@ struct FolderLister {
 #[async_trait]
 impl Lister for FolderLister {
     async fn next_page(&mut self) -> StoreResult<Option<Vec<super::Listed>>> {
-        CallKind::List.count(&mut self.counts.lock());
+        CallKind::List.count(&self.target, &mut self.counts.lock());
         let Some(mut walk) = self.walk.take() else {
             return Err(Failure::Stopped.explain("list", &self.target));
         };

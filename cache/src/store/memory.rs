@@ -10,7 +10,7 @@ mod tests;
 pub use faults::{CallKind, Hook};
 
 use super::{
-    Capabilities, Condition, Deleted, ETag, Listed, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store,
+    Capabilities, Condition, Deleted, ETag, Fresh, Listed, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store,
     StoreErrorKind, StoreResult, UploadSource, UserMetadata, Written, key::KEY_LENGTH_MAX_BYTES,
 };
 use crate::types::Timestamp;
@@ -175,7 +175,7 @@ impl MemoryStore {
             hook(kind, target);
         }
         let mut state = self.state.lock();
-        kind.count(&mut state.counts);
+        kind.count(target, &mut state.counts);
         let result = match state.faults.next(kind) {
             Outcome::Fail(error) => Err(faults::injected(kind, target, error)),
             Outcome::LoseReply => {
@@ -322,6 +322,22 @@ impl Store for MemoryStore {
                     bytes,
                 }
             }))
+        };
+        self.call(CallKind::Get, &target, Box::new(act)).await
+    }
+
+    async fn get_if_changed(&self, key: &ObjectKey, known: Option<&ETag>) -> StoreResult<Fresh> {
+        let (key, known) = (key.as_str().to_owned(), known.cloned());
+        let target = key.clone();
+        let act = move |state: &mut State| {
+            Ok(match state.objects.get(&key) {
+                None => Fresh::Gone,
+                Some(entry) if known.is_some_and(|etag| etag == entry.etag) => Fresh::Same,
+                Some(entry) => Fresh::New(Object {
+                    info: entry.info(true),
+                    bytes: entry.bytes.clone(),
+                }),
+            })
         };
         self.call(CallKind::Get, &target, Box::new(act)).await
     }

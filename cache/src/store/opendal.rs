@@ -16,8 +16,8 @@ mod transport;
 pub(super) use build::{S3Place, open_s3};
 
 use super::{
-    Capabilities, Condition, Deleted, ETag, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store, StoreError,
-    StoreResult, UploadSource, UserMetadata, Written,
+    Capabilities, Condition, Deleted, ETag, Fresh, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store,
+    StoreError, StoreResult, UploadSource, UserMetadata, Written,
 };
 use crate::types::Timestamp;
 use async_trait::async_trait;
@@ -92,7 +92,7 @@ impl OpendalStore {
 
     /// A HEAD brings no reason, so that "no such key" and "no such bucket" look alike: a GET tells them apart.
     async fn confirm_absence(&self, key: &ObjectKey) -> StoreResult<Option<ObjectInfo>> {
-        match self.read(key, Some(0..1), None).await? {
+        match self.read(key, Some(0..1), ReaderOptions::default()).await? {
             Answer::Yes((info, _)) => Ok(Some(info)),
             Answer::PastEnd => match self.stat(key).await? {
                 Answer::Yes(info) => Ok(Some(info)),
@@ -115,15 +115,11 @@ impl OpendalStore {
         &self,
         key: &ObjectKey,
         range: Option<Range<u64>>,
-        if_match: Option<&ETag>,
+        condition: ReaderOptions,
     ) -> StoreResult<Answer<(ObjectInfo, Bytes)>> {
-        let options = ReaderOptions {
-            if_match: if_match.map(quoted),
-            ..ReaderOptions::default()
-        };
         let wanted = range.clone().unwrap_or(0..u64::MAX);
         let work = async {
-            let reader = self.operator.reader_options(key.as_str(), options).await?;
+            let reader = self.operator.reader_options(key.as_str(), condition).await?;
             let mut stream = match range.is_some() {
                 true => reader.clone().into_stream(wanted.clone()).await?,
                 false => reader.clone().into_stream(..).await?,
@@ -270,7 +266,11 @@ impl Store for OpendalStore {
     ) -> StoreResult<Option<Object>> {
         let empty = range.as_ref().is_some_and(|range| range.start >= range.end);
         if !empty {
-            match self.read(key, range, if_match).await? {
+            let condition = ReaderOptions {
+                if_match: if_match.map(quoted),
+                ..ReaderOptions::default()
+            };
+            match self.read(key, range, condition).await? {
                 Answer::Yes((info, _)) if if_match.is_some_and(|etag| info.etag != *etag) => return Ok(None),
                 Answer::Yes((info, bytes)) => return Ok(Some(Object { info, bytes })),
                 Answer::NotFound | Answer::ConditionFailed => return Ok(None),
@@ -285,6 +285,20 @@ impl Store for OpendalStore {
             info,
             bytes: Bytes::new(),
         }))
+    }
+
+    async fn get_if_changed(&self, key: &ObjectKey, known: Option<&ETag>) -> StoreResult<Fresh> {
+        let condition = ReaderOptions {
+            if_none_match: known.map(quoted),
+            ..ReaderOptions::default()
+        };
+        match self.read(key, None, condition).await? {
+            // Where a server does not know the condition.
+            Answer::Yes((info, _)) if known.is_some_and(|etag| info.etag == *etag) => Ok(Fresh::Same),
+            Answer::Yes((info, bytes)) => Ok(Fresh::New(Object { info, bytes })),
+            Answer::ConditionFailed => Ok(Fresh::Same),
+            Answer::NotFound | Answer::PastEnd => Ok(Fresh::Gone),
+        }
     }
 
     async fn put(

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     /// Serve a store without mounting it
     #[command(subcommand)]
     Serve(ServeCommand),
+    /// Mount a store, run a command with it, store what it wrote and leave with its exit code
+    Run(Box<RunArgs>),
     /// Store what is left, unmount a folder and end its daemon
     Unmount(UnmountArgs),
     /// Show how far changes have come: written, synced, stored, indexed
@@ -50,11 +52,21 @@ pub(crate) enum Command {
     Backlinks(PathArgs),
     /// Show where a note's links lead
     Links(PathArgs),
+    /// Print changes as they happen, here and elsewhere
+    Events(EventsArgs),
     /// List the tags and how many notes bear each
     Tags(TagsArgs),
     /// Look after the search index
     #[command(subcommand)]
     Index(IndexCommand),
+    /// Performs changes on a mount for its daemon; started by notefs itself.
+    #[command(hide = true)]
+    Perform {
+        /// The mounted folder.
+        dir: PathBuf,
+        /// Its device, as `major:minor`.
+        device: String,
+    },
     /// Print a shell's completion script
     #[command(hide = true)]
     Completions {
@@ -116,6 +128,10 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_WRITE_BACK", hide_env = true)]
     pub(crate) write_back: Option<Duration>,
 
+    /// How often to look for what other tools wrote to the bucket, as in 5s or 10m [default: as often as it seems worth]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_POLL", hide_env = true)]
+    pub(crate) poll: Option<Duration>,
+
     /// Refuse every change
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_READ_ONLY", hide_env = true)]
@@ -133,12 +149,17 @@ pub(crate) struct MountArgs {
     /// Where the NFS server of this mount listens [default: a port of 127.0.0.1 that follows from the folder's name]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) addr: Option<SocketAddr>,
+    /// Whether changes of other machines raise file events, as local ones do: on or off [default: on]
+    #[arg(long, value_name = "on|off", value_parser = clap::builder::BoolishValueParser::new(),
+          env = "NOTEFS_EVENTS", hide_env = true)]
+    pub(crate) events: Option<bool>,
 
     /// Mount over a folder that holds files, which hides them
     #[arg(long)]
     pub(crate) nonempty: bool,
 
-    /// A TOML file with the same names: store, dir, cache, cache-size, write-back, read-only, allow-other, log
+    /// A TOML file with the same names: store, dir, cache, cache-size, write-back, poll, read-only, allow-other,
+    /// events, log
     #[arg(long, value_name = "FILE", env = "NOTEFS_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
 
@@ -212,6 +233,47 @@ pub(crate) struct ServeNfsArgs {
     /// Log more; twice for everything
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// `notefs run`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "notefs run [OPTIONS] [STORE] DIR -- COMMAND [ARGUMENTS]...",
+    after_help = "\
+For containers, jobs and machines that vanish: it may be process 1. Signals go to the command, whose
+folder is in NOTEFS_DIR. When it has ended, the rest is stored and the folder unmounted.
+
+Exits with the command's code; 74 if something could not be stored within --drain, and says what.
+
+Examples:
+  notefs run s3://tenant-7 /notes -- my-service --data /notes
+  notefs run --wait indexed ~/notes -- sh -c 'notefs search \"$NOTEFS_DIR\" todo'
+  notefs run --drain 5m s3://ci-artifacts /out -- make report"
+)]
+pub(crate) struct RunArgs {
+    /// The mount.
+    #[command(flatten)]
+    pub(crate) mount: MountArgs,
+
+    /// How long the store may take after the command has ended
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    pub(crate) drain: Duration,
+
+    /// How long the command may take to end once it was asked to, before it is killed
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub(crate) grace: Duration,
+
+    /// Wait for this before the command is started
+    #[arg(long, value_name = "STEP")]
+    pub(crate) wait: Option<WaitFor>,
+
+    /// How long to wait for that
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub(crate) wait_timeout: Duration,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// `notefs unmount`.
@@ -332,6 +394,21 @@ pub(crate) struct TagsArgs {
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `notefs events`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each change is one line of JSON: at_ms, origin (local, the id of the notefs that wrote it, or foreign),
+event (created, modified, removed, moved), path, from for moves, folder, and for changes from elsewhere
+felt: whether they raised file events of their own. A reader that is too slow is told {\"event\":\"lost\",\"count\":N}.
+
+Examples:
+  notefs events                                   The mount around the current folder
+  notefs events ~/notes/projects | jq -r .path")]
+pub(crate) struct EventsArgs {
+    /// A mounted folder, or a folder in one; without it, the mount around the current folder
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// `notefs index …`.

@@ -19,6 +19,29 @@ const END_DEADLINE_SECONDS: u64 = 5;
 
 /// Runs the command.
 pub(super) fn run(args: &MountArgs) -> Outcome {
+    if args.foreground {
+        let (plan, _) = prepare(args)?;
+        return serve_here(&plan, &mut || Ok(()));
+    }
+    let plan = start_daemon(args)?;
+    output::note(format_args!("Mounted {} at {}", plan.store, plan.dir.display()));
+    Ok(0)
+}
+
+/// Starts the daemon of a mount and waits until it answers; what it warns of is shown.
+pub(super) fn start_daemon(args: &MountArgs) -> Result<MountPlan, Failure> {
+    let (plan, cache_is_new) = prepare(args)?;
+    let warnings = daemon::start(&plan).inspect_err(|failure| {
+        if cache_is_new {
+            clear_unused_cache(&plan, failure);
+        }
+    })?;
+    warnings.iter().for_each(output::warning);
+    Ok(plan)
+}
+
+/// The plan, with folder, store and cache made ready; and whether the cache is new.
+fn prepare(args: &MountArgs) -> Result<(MountPlan, bool), Failure> {
     let mut plan = config::plan(args, &Places::from_environment()?)?;
     plan.dir = point::locate(&plan.dir)?;
     if rejoins(&mut plan)? {
@@ -35,17 +58,7 @@ pub(super) fn run(args: &MountArgs) -> Outcome {
     }
     let cache_is_new = !plan.cache_dir.exists();
     point::prepare_cache(&plan.cache_dir)?;
-    if args.foreground {
-        return serve_here(&plan, &mut || Ok(()));
-    }
-    let warnings = daemon::start(&plan).inspect_err(|failure| {
-        if cache_is_new {
-            clear_unused_cache(&plan, failure);
-        }
-    })?;
-    warnings.iter().for_each(output::warning);
-    output::note(format_args!("Mounted {} at {}", plan.store, plan.dir.display()));
-    Ok(0)
+    Ok((plan, cache_is_new))
 }
 
 /// Whether the folder is an NFS mount whose daemon has died: then its programs wait for the server, and get it.

@@ -27,6 +27,18 @@ pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// Whether stdout still has a reader, as far as the kernel tells without a write.
+pub(crate) fn is_read() -> bool {
+    let mut poll = libc::pollfd {
+        fd: libc::STDOUT_FILENO,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: `poll` is one valid pollfd; standard output is open or the kernel says that it is not.
+    let answered = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    answered <= 0 || poll.revents & (libc::POLLERR | libc::POLLNVAL) == 0
+}
+
 /// Writes one line to stderr; if nobody can read it, there is nobody to tell.
 pub(crate) fn note(text: impl std::fmt::Display) {
     writeln!(io::stderr().lock(), "{text}").ok();

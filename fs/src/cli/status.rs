@@ -129,6 +129,7 @@ fn mount_block(status: &MountStatus) -> String {
         ),
     );
     add("requests", requests_line(status));
+    add("others", others_line(status));
     if status.conflicts > 0 {
         add("conflicts", show_count(status.conflicts));
     }
@@ -200,6 +201,30 @@ fn indexed_line(status: &MountStatus) -> String {
     line
 }
 
+/// What is known of other writers.
+fn others_line(status: &MountStatus) -> String {
+    let pull = &status.pull;
+    let looked = match pull.listed_age_ms {
+        Some(age) => format!(
+            "bucket looked at {} ago, every {}",
+            show_ms(age),
+            show_ms(pull.interval_ms)
+        ),
+        None => "bucket not looked at yet".to_owned(),
+    };
+    let newest = pull.peers.iter().filter_map(|peer| peer.quiet_ms).min();
+    let told = newest.map_or(String::new(), |quiet| {
+        format!(", the last change {} ago", show_ms(quiet))
+    });
+    let weaker = if pull.weaker {
+        "; weaker: the store keeps no conditions, so that of two savers the last wins"
+    } else {
+        ""
+    };
+    let machines = show_things(pull.peers.len() as u64, "other machine");
+    format!("{machines}{told}; {looked}{weaker}")
+}
+
 fn requests_line(status: &MountStatus) -> String {
     let counts = &status.requests;
     let kinds = [
@@ -209,6 +234,7 @@ fn requests_line(status: &MountStatus) -> String {
         ("list", counts.list),
         ("copy", counts.copy),
         ("delete", counts.delete),
+        ("feed", counts.feed),
         ("failed", counts.failed),
     ];
     let shown: Vec<String> = kinds

@@ -60,7 +60,7 @@ fn the_command_line_wins_over_the_file() {
     let file = folder.join("team.toml");
     std::fs::write(
         &file,
-        "store = 'fs:///srv/a'\ndir = 'here'\ncache-size = '1G'\nwrite-back = '5s'\nread-only = true\n",
+        "store = 'fs:///srv/a'\ndir = 'here'\ncache-size = '1G'\nwrite-back = '5s'\npoll = '20s'\nread-only = true\n",
     )
     .unwrap();
     let line = format!(
@@ -72,6 +72,7 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(plan.dir, folder.join("here"));
     assert_eq!(plan.cache_size_bytes, 1 << 30);
     assert_eq!(plan.write_back, Duration::from_millis(250));
+    assert_eq!(plan.poll, Some(Duration::from_secs(20)));
     assert!(!plan.read_only);
 }
 
@@ -84,6 +85,7 @@ fn default_places_follow_the_xdg_folders() {
     assert_eq!(plan.log, Some(plan.cache_dir.join("notefs.log")));
     assert_eq!(plan.cache_size_bytes, 10 << 30);
     assert_eq!(plan.write_back, Duration::from_secs(1));
+    assert_eq!(plan.poll, None);
 }
 
 #[test]

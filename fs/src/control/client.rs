@@ -4,13 +4,38 @@
 
 use super::protocol::{Answer, Progress, REPLY_BYTES_MAX, Reply, Request, SILENCE_MAX_SECONDS};
 use super::registry::Record;
+use crate::events::Event;
 use crate::failure::Failure;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+/// What arrives before the answer.
+pub(crate) enum Interim {
+    /// Still at it.
+    Progress(Progress),
+    /// A change.
+    Event(Box<Event>),
+    /// So many changes were not told.
+    Lost(u64),
+}
+
 /// Sends a request to a mount's daemon and waits for its answer, reporting progress on the way.
 pub(crate) fn ask(record: &Record, request: &Request, progress: &mut dyn FnMut(Progress)) -> Result<Answer, Failure> {
+    listen(record, request, &mut |interim| {
+        if let Interim::Progress(left) = interim {
+            progress(left);
+        }
+        Ok(())
+    })
+}
+
+/// The same, for requests that are answered by many lines. It ends when `take` fails.
+pub(crate) fn listen(
+    record: &Record,
+    request: &Request,
+    take: &mut dyn FnMut(Interim) -> Result<(), Failure>,
+) -> Result<Answer, Failure> {
     let silence = Duration::from_secs(SILENCE_MAX_SECONDS);
     let connect = || {
         let stream = UnixStream::connect(&record.socket)?;
@@ -34,8 +59,11 @@ pub(crate) fn ask(record: &Record, request: &Request, progress: &mut dyn FnMut(P
             ))
             .hint(format!("Its log is in {}", record.cache_dir.display())));
         }
+        replies.get_mut().set_limit(REPLY_BYTES_MAX);
         match serde_json::from_str(&line) {
-            Ok(Reply::Progress(left)) => progress(left),
+            Ok(Reply::Progress(left)) => take(Interim::Progress(left))?,
+            Ok(Reply::Event(event)) => take(Interim::Event(event))?,
+            Ok(Reply::Lost(count)) => take(Interim::Lost(count))?,
             Ok(Reply::Done(answer)) => return Ok(answer),
             Ok(Reply::Failed(failure)) => return Err(failure),
             Err(error) => return Err(other_version(record, &error)),

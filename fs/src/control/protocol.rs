@@ -3,6 +3,7 @@
 //! Owns requests, answers and the JSON of `notefs status`. Paths are bytes, relative to the mount's root. Nothing here is
 //! ever a secret.
 
+use crate::events::Event;
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -65,6 +66,11 @@ pub(crate) enum Request {
         /// How long at most.
         timeout_ms: u64,
     },
+    /// Tell of changes, until the asker goes or the mount ends.
+    Events {
+        /// Only below this folder; empty for everywhere.
+        below: Vec<u8>,
+    },
     /// Store what is left, unmount and end.
     Unmount {
         /// How long to wait for the store.
@@ -88,6 +94,10 @@ pub(crate) enum WaitStep {
 pub(crate) enum Reply {
     /// Still at it.
     Progress(Progress),
+    /// A change, to `Events`.
+    Event(Box<Event>),
+    /// So many changes were not told, to `Events`.
+    Lost(u64),
     /// The end, and it worked.
     Done(Answer),
     /// The end, and it did not.
@@ -127,6 +137,8 @@ pub(crate) enum Answer {
     Links(IndexRows),
     /// To `Tags`.
     Tags(IndexRows),
+    /// To `Events`: the mount has ended.
+    Ended,
     /// To `Unmount`, once it is unmounted.
     Unmounted(Left),
 }
@@ -201,6 +213,7 @@ pub(crate) struct MountStatus {
     pub(crate) indexed: Indexed,
     pub(crate) cache: CacheUse,
     pub(crate) requests: Requests,
+    pub(crate) pull: Pull,
     pub(crate) last_error: Option<LastError>,
     pub(crate) store_reachable: bool,
     pub(crate) unlisted_directories: u64,
@@ -260,7 +273,31 @@ pub(crate) struct Requests {
     pub(crate) list: u64,
     pub(crate) copy: u64,
     pub(crate) delete: u64,
+    /// About the change feed, of any kind; not among the others.
+    #[serde(default)]
+    pub(crate) feed: u64,
     pub(crate) failed: u64,
+}
+
+/// How what others write is followed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Pull {
+    /// Age of the last look at the whole bucket; none before the first.
+    pub(crate) listed_age_ms: Option<u64>,
+    /// The pause between two of these now.
+    pub(crate) interval_ms: u64,
+    /// Other machines whose feeds are followed.
+    pub(crate) peers: Vec<Peer>,
+    /// The store keeps no conditions: of two savers the last wins.
+    pub(crate) weaker: bool,
+}
+
+/// Another machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Peer {
+    pub(crate) writer: String,
+    /// How long ago it had something new.
+    pub(crate) quiet_ms: Option<u64>,
 }
 
 /// The newest failure that still matters.
@@ -314,6 +351,7 @@ mod tests {
                 limit: 20,
                 below: Vec::new(),
             },
+            Request::Events { below: b"a".to_vec() },
             Request::Unmount { timeout_ms: 1 },
         ];
         for request in requests {
@@ -330,6 +368,13 @@ mod tests {
                 left: 3,
                 left_bytes: 4096,
             }),
+            Reply::Event(Box::new(Event::new(
+                crate::events::EventKind::Moved,
+                b"b/\xff.md".to_vec(),
+                Some(b"a".to_vec()),
+                false,
+            ))),
+            Reply::Lost(3),
             Reply::Done(Answer::Unmounted(Left {
                 count: 1,
                 cache_dir: "/c".into(),

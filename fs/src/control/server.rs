@@ -6,6 +6,7 @@
 use super::protocol::{Answer, CONNECTIONS_MAX, Progress, REQUEST_BYTES_MAX, Reply, Request, SILENCE_MAX_SECONDS};
 use crate::failure::Failure;
 use parking_lot::Mutex;
+use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -31,6 +32,23 @@ impl Asker {
     /// Tells how much is left.
     pub(crate) fn progress(&self, left: Progress) {
         self.send(&Reply::Progress(left));
+    }
+
+    /// Tells one of many lines, however slowly it is taken, until `is_over`.
+    pub(crate) fn tell(&self, reply: &Reply, is_over: impl Fn() -> bool) {
+        let Ok(mut line) = serde_json::to_vec(reply) else {
+            return;
+        };
+        line.push(b'\n');
+        let mut stream = self.stream.lock();
+        let mut rest = line.as_slice();
+        while !rest.is_empty() {
+            match stream.write(rest) {
+                Ok(length) if length > 0 => rest = &rest[length..],
+                Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) && !is_over() => {}
+                _ => return self.gone.store(true, Ordering::Relaxed),
+            }
+        }
     }
 
     /// Whether nobody waits for the answer any more.

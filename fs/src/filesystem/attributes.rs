@@ -1,6 +1,7 @@
 //! Operations on attributes: stat, chmod and its kin, symlink targets, extended attributes, free space.
 
 use super::{Call, Errno, Filesystem};
+use crate::events::LocalChange;
 use notefs_cache::{Attr, AttrChange, Error, FileKind, Ino, Replica, SpaceUsage, XattrMode};
 
 /// The extended attribute that tells how high a file stands; it can be read but is neither listed nor set, so that no
@@ -41,6 +42,7 @@ impl Filesystem {
 
     /// Changes attributes; answers the new ones. A new owner or group clears setuid and setgid of all but directories.
     pub fn set_attr(&self, ino: Ino, change: AttrChange, done: impl FnOnce(Result<Attr, Errno>) + Send + 'static) {
+        let done = self.telling(|| LocalChange::Inode(ino), done);
         let op = move |replica: &Replica| {
             let mut change = change;
             if change.uid.is_some() || change.gid.is_some() {

@@ -1,6 +1,7 @@
 //! Operations on content: read, write, allocate, seek, copy, sync.
 
 use super::{Call, Errno, Filesystem, attempt};
+use crate::events::LocalChange;
 use bytes::Bytes;
 use notefs_cache::{AllocateMode, AttrChange, Error, Ino, Replica, SeekTarget};
 
@@ -27,6 +28,7 @@ impl Filesystem {
         clear_setid: bool,
         done: impl FnOnce(Result<usize, Errno>) + Send + 'static,
     ) {
+        let done = self.telling(|| LocalChange::Inode(ino), done);
         let op =
             move |replica: &Replica, data: &[u8]| replica.write(ino, offset, data, clear_setid).map(|()| data.len());
         self.run_with(Call::new("write", ino), data, op, done);
@@ -41,6 +43,7 @@ impl Filesystem {
         clear_setid: bool,
         done: impl FnOnce(Result<(), Errno>) + Send + 'static,
     ) {
+        let done = self.telling(|| LocalChange::Inode(ino), done);
         let op = move |replica: &Replica| {
             replica.allocate(ino, mode, offset, length)?;
             clear_setid_after_change(replica, ino, clear_setid)
@@ -72,6 +75,7 @@ impl Filesystem {
         clear_setid: bool,
         done: impl FnOnce(Result<u64, Errno>) + Send + 'static,
     ) {
+        let done = self.telling(|| LocalChange::Inode(to.0), done);
         let op = move |replica: &Replica| {
             let copied = replica.copy_range(from, to, length)?;
             clear_setid_after_change(replica, to.0, clear_setid && copied > 0)?;

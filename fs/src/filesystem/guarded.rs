@@ -9,6 +9,7 @@
 
 use super::permission::{self, EXECUTE, READ, User, WRITE};
 use super::{Call, Errno, Filesystem};
+use crate::events::LocalChange;
 use bytes::Bytes;
 use notefs_cache::{
     Attr, AttrChange, DirEntry, Error, FileKind, Ino, NAME_LENGTH_MAX_BYTES, Replica, SpaceUsage, Timestamp,
@@ -88,6 +89,7 @@ impl Guarded {
         guard: Option<Timestamp>,
         done: impl FnOnce(Changed<()>) + Send + 'static,
     ) {
+        let done = self.telling(|| LocalChange::Inode(ino), done);
         let op = move |replica: &Replica, before: &Attr| {
             if guard.is_some_and(|guard| guard != before.ctime) {
                 return Err(Error::Posix(CHANGED_MEANWHILE.0));
@@ -127,6 +129,7 @@ impl Guarded {
         (offset, data): (u64, Bytes),
         done: impl FnOnce(Changed<()>) + Send + 'static,
     ) {
+        let done = self.telling(|| LocalChange::Inode(ino), done);
         let op = move |replica: &Replica, attr: &Attr| {
             permission::may_transfer(&user, attr, WRITE).map_err(Error::Posix)?;
             replica.write(ino, offset, &data, !user.is_root())
@@ -194,6 +197,30 @@ impl Guarded {
     /// Space and inodes.
     pub fn space(&self, done: impl FnOnce(Result<SpaceUsage, Errno>) + Send + 'static) {
         self.filesystem.space(done);
+    }
+
+    /// Tells of a change once it is made, if somebody wants to know.
+    fn news(&self, change: impl FnOnce() -> LocalChange) -> impl FnOnce(bool) + Send + 'static {
+        let filesystem = Arc::clone(&self.filesystem);
+        let told = filesystem.events.has_readers().then(change);
+        move |is_made| {
+            if let (true, Some(change)) = (is_made, told) {
+                filesystem.events.tell(&filesystem.replica, change);
+            }
+        }
+    }
+
+    /// A `done` that first tells of the change.
+    fn telling<T>(
+        &self,
+        change: impl FnOnce() -> LocalChange,
+        done: impl FnOnce(Changed<T>) + Send + 'static,
+    ) -> impl FnOnce(Changed<T>) + Send + 'static {
+        let tell = self.news(change);
+        move |changed| {
+            tell(changed.result.is_ok());
+            done(changed);
+        }
     }
 
     /// An operation that changes the inode of `call`.

@@ -1,7 +1,8 @@
 //! Operations on names: look up, make, link, remove, rename, list, forget.
 
 use super::{Call, Errno, Filesystem};
-use notefs_cache::{Attr, DirEntry, Error, Ino, NewInode, ROOT_INO, RenameMode, Replica};
+use crate::events::{EventKind, LocalChange};
+use notefs_cache::{Attr, DirEntry, Error, FileKind, Ino, NewInode, ROOT_INO, RenameMode, Replica};
 use notefs_cache::{NAME_LENGTH_MAX_BYTES, SYMLINK_LENGTH_MAX_BYTES};
 
 impl Filesystem {
@@ -22,6 +23,11 @@ impl Filesystem {
         new: NewInode,
         done: impl FnOnce(Result<Attr, Errno>) + Send + 'static,
     ) {
+        let is_folder = new.kind == FileKind::Directory;
+        let done = self.telling(
+            || LocalChange::Name(EventKind::Created, (parent, name.to_vec()), is_folder),
+            done,
+        );
         let op = move |replica: &Replica, name: &[u8]| {
             check_name(name)?;
             if new.target.len() > SYMLINK_LENGTH_MAX_BYTES {
@@ -34,6 +40,10 @@ impl Filesystem {
 
     /// Gives an inode one more name, and retains it.
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8], done: impl FnOnce(Result<Attr, Errno>) + Send + 'static) {
+        let done = self.telling(
+            || LocalChange::Name(EventKind::Created, (parent, name.to_vec()), false),
+            done,
+        );
         let op = move |replica: &Replica, name: &[u8]| {
             check_name(name)?;
             replica.link(ino, parent, name).map(|attr| retained(replica, attr))
@@ -43,6 +53,10 @@ impl Filesystem {
 
     /// Removes a name of anything but a directory.
     pub fn unlink(&self, parent: Ino, name: &[u8], done: impl FnOnce(Result<(), Errno>) + Send + 'static) {
+        let done = self.telling(
+            || LocalChange::Name(EventKind::Removed, (parent, name.to_vec()), false),
+            done,
+        );
         let op = move |replica: &Replica, name: &[u8]| {
             check_name(name)?;
             replica.unlink(parent, name)
@@ -52,6 +66,10 @@ impl Filesystem {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, parent: Ino, name: &[u8], done: impl FnOnce(Result<(), Errno>) + Send + 'static) {
+        let done = self.telling(
+            || LocalChange::Name(EventKind::Removed, (parent, name.to_vec()), true),
+            done,
+        );
         let op = move |replica: &Replica, name: &[u8]| {
             check_name(name)?;
             replica.rmdir(parent, name)
@@ -69,6 +87,12 @@ impl Filesystem {
     ) {
         let (from_parent, from_name) = (from.0, from.1.to_vec());
         let (to_parent, to_name) = (to.0, to.1.to_vec());
+        let moved = || LocalChange::Moved {
+            from: (from_parent, from_name.clone()),
+            to: (to_parent, to_name.clone()),
+            is_exchange: mode == RenameMode::Exchange,
+        };
+        let done = self.telling(moved, done);
         let op = move |replica: &Replica| {
             check_name(&from_name)?;
             check_name(&to_name)?;

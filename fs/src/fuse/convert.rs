@@ -3,7 +3,7 @@
 use crate::filesystem::{Caller, Errno};
 use fuser::{FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 use notefs_cache::{
-    AllocateMode, Attr, AttrChange, FileKind, RenameMode, SeekTarget, TimeChange, Timestamp, XattrMode,
+    AllocateMode, Attr, AttrChange, FileKind, NewInode, RenameMode, SeekTarget, TimeChange, Timestamp, XattrMode,
 };
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,13 +14,26 @@ pub(super) const BLOCK_SIZE_BYTES: u32 = 4096;
 const TYPE_MASK: u32 = libc::S_IFMT;
 
 /// setuid, setgid, sticky and permissions.
-pub(super) const PERMISSION_MASK: u32 = 0o7777;
+const PERMISSION_MASK: u32 = 0o7777;
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller {
         uid: request.uid(),
         gid: request.gid(),
         pid: request.pid(),
+    }
+}
+
+/// What a program makes, as its own.
+pub(super) fn new_inode(caller: Caller, kind: FileKind, mode: u32) -> NewInode {
+    let mode = mode & PERMISSION_MASK;
+    NewInode {
+        kind,
+        mode,
+        uid: caller.uid,
+        gid: caller.gid,
+        rdev: 0,
+        target: Vec::new(),
     }
 }
 
@@ -90,6 +103,15 @@ pub(super) fn bare_attr(ino: u64) -> FileAttr {
         mtime: Timestamp::default(),
         ctime: Timestamp::default(),
     })
+}
+
+/// A file of which only the number is known.
+pub(super) fn unknown_file(ino: u64) -> FileAttr {
+    FileAttr {
+        kind: FileType::RegularFile,
+        nlink: 1,
+        ..bare_attr(ino)
+    }
 }
 
 /// Saturates at 1970 where the machine's own type cannot hold it.

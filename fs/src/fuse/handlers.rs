@@ -1,10 +1,12 @@
 //! One handler for each kind of request.
 
-use super::convert::{self, BLOCK_SIZE_BYTES, PERMISSION_MASK};
+use super::convert::{self, new_inode};
 use super::directory::{Plain, Plus, fill};
+use super::felt::{Act, ActorDesk, Gate, Refuse};
 use super::negotiate::negotiate;
 use super::notify::KernelCache;
 use super::reply::{self, Answers};
+use super::turns::Turns;
 use crate::filesystem::{Caller, Filesystem, panic_text};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
@@ -12,9 +14,8 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use notefs_cache::{FileKind, NAME_LENGTH_MAX_BYTES, NewInode};
+use notefs_cache::{FileKind, NewInode};
 use std::ffi::OsStr;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -29,6 +30,8 @@ const COPY_LENGTH_MAX_BYTES: u64 = 64 << 20;
 pub(super) struct FrontEnd {
     filesystem: Arc<Filesystem>,
     answers: Answers,
+    turns: Arc<Turns>,
+    actor: ActorDesk,
     stored_on_close: bool,
     ended: watch::Sender<bool>,
 }
@@ -36,30 +39,39 @@ pub(super) struct FrontEnd {
 impl FrontEnd {
     pub(super) fn new(
         filesystem: Arc<Filesystem>,
-        kernel: Arc<KernelCache>,
+        (kernel, turns, gate): (Arc<KernelCache>, Arc<Turns>, Arc<Gate>),
         stored_on_close: bool,
         ended: watch::Sender<bool>,
     ) -> FrontEnd {
         // The time to live is settled when the kernel has said what it is.
-        let answers = Answers {
-            ttl: Duration::ZERO,
-            kernel,
-        };
+        let ttl = Duration::ZERO;
+        let answers = Answers { ttl, kernel };
         FrontEnd {
+            actor: ActorDesk::new(Arc::clone(&filesystem), gate),
             filesystem,
             answers,
+            turns,
             stored_on_close,
             ended,
         }
     }
 
+    /// Every request that only programs make passes here.
+    fn serve<R: Refuse>(&self, request: &Request, operation: &'static str, reply: R, handler: impl FnOnce(Caller, R)) {
+        if self.actor.is_actor(request) {
+            return reply.refuse();
+        }
+        self.serve_any(request, operation, reply, handler);
+    }
+
     /// Every request that is answered passes here.
-    fn serve<R>(&self, request: &Request, operation: &'static str, reply: R, handler: impl FnOnce(Caller, R)) {
+    fn serve_any<R>(&self, request: &Request, operation: &'static str, reply: R, handler: impl FnOnce(Caller, R)) {
         let caller = convert::caller(request);
         tracing::trace!(operation, caller.pid, caller.uid, "Request");
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler(caller, reply))) {
             tracing::error!(operation, "The handler panicked: {}", panic_text(panic.as_ref()));
         }
+        self.turns.finish();
     }
 
     /// Makes any inode that is answered as an entry.
@@ -69,20 +81,8 @@ impl FrontEnd {
     }
 }
 
-fn new_inode(caller: Caller, kind: FileKind, mode: u32) -> NewInode {
-    let mode = mode & PERMISSION_MASK;
-    NewInode {
-        kind,
-        mode,
-        uid: caller.uid,
-        gid: caller.gid,
-        rdev: 0,
-        target: Vec::new(),
-    }
-}
-
 impl fuser::Filesystem for FrontEnd {
-    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         self.answers.ttl = negotiate(config);
         Ok(())
     }
@@ -92,19 +92,24 @@ impl fuser::Filesystem for FrontEnd {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.serve(request, "lookup", reply, |_, reply| {
+        self.serve_any(request, "lookup", reply, |_, reply| {
+            let Some(reply) = self.actor.looked_up(request, (parent, name), &self.answers, reply) else {
+                return;
+            };
             self.filesystem
                 .lookup(parent.0, name.as_bytes(), self.answers.lookup(reply));
         });
     }
 
     fn forget(&self, request: &Request, ino: INodeNo, count: u64) {
-        self.serve(request, "forget", (), |_, ()| self.filesystem.forget(ino.0, count));
+        self.serve_any(request, "forget", (), |_, ()| self.filesystem.forget(ino.0, count));
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.serve(request, "getattr", reply, |_, reply| {
-            self.filesystem.attr(ino.0, self.answers.attr(reply))
+        self.serve_any(request, "getattr", reply, |_, reply| {
+            if let Some(reply) = self.actor.attr(request, ino, &self.answers, reply) {
+                self.filesystem.attr(ino.0, self.answers.attr(reply));
+            }
         });
     }
 
@@ -126,7 +131,13 @@ impl fuser::Filesystem for FrontEnd {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.serve(request, "setattr", reply, |caller, reply| {
+        self.serve_any(request, "setattr", reply, |caller, reply| {
+            let Some(reply) = self.actor.touched(request, ino, &self.answers, reply) else {
+                return;
+            };
+            if size.is_some() {
+                self.turns.call_another();
+            }
             let change = convert::attr_change(caller, mode, (uid, gid), size, (atime, mtime));
             self.filesystem.set_attr(ino.0, change, self.answers.attr(reply));
         });
@@ -168,20 +179,28 @@ impl fuser::Filesystem for FrontEnd {
 
     // The kernel has applied the umask: FUSE_DONT_MASK is not asked for.
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        self.serve(request, "mkdir", reply, |caller, reply| {
-            self.make(parent, name, new_inode(caller, FileKind::Directory, mode), reply);
+        self.serve_any(request, "mkdir", reply, |caller, reply| {
+            if let Some(reply) = self.actor.made_folder(request, (parent, name), &self.answers, reply) {
+                self.make(parent, name, new_inode(caller, FileKind::Directory, mode), reply);
+            }
         });
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.serve(request, "unlink", reply, |_, reply| {
-            self.filesystem.unlink(parent.0, name.as_bytes(), reply::empty(reply));
+        self.serve_any(request, "unlink", reply, |_, reply| {
+            let act = || Act::removal((parent, name), false);
+            if let Some(reply) = self.actor.moved_or_removed(request, act, reply) {
+                self.filesystem.unlink(parent.0, name.as_bytes(), reply::empty(reply));
+            }
         });
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.serve(request, "rmdir", reply, |_, reply| {
-            self.filesystem.rmdir(parent.0, name.as_bytes(), reply::empty(reply));
+        self.serve_any(request, "rmdir", reply, |_, reply| {
+            let act = || Act::removal((parent, name), true);
+            if let Some(reply) = self.actor.moved_or_removed(request, act, reply) {
+                self.filesystem.rmdir(parent.0, name.as_bytes(), reply::empty(reply));
+            }
         });
     }
 
@@ -210,7 +229,11 @@ impl fuser::Filesystem for FrontEnd {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.serve(request, "rename", reply, |_, reply| {
+        self.serve_any(request, "rename", reply, |_, reply| {
+            let act = || Act::renaming((parent, name), (new_parent, new_name));
+            let Some(reply) = self.actor.moved_or_removed(request, act, reply) else {
+                return;
+            };
             let Some(mode) = convert::rename_mode(flags) else {
                 return reply.error(Errno::EINVAL);
             };
@@ -227,12 +250,12 @@ impl fuser::Filesystem for FrontEnd {
     }
 
     fn open(&self, request: &Request, _ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.serve(request, "open", reply, |_, reply| {
+        self.serve_any(request, "open", reply, |_, reply| {
             if !self.stored_on_close {
                 return reply.error(Errno::ENOSYS);
             }
             let mut answer = FopenFlags::FOPEN_KEEP_CACHE;
-            if flags.acc_mode() == OpenAccMode::O_RDONLY {
+            if flags.acc_mode() == OpenAccMode::O_RDONLY || self.actor.is_actor(request) {
                 answer |= FopenFlags::FOPEN_NOFLUSH;
             }
             reply.opened(FileHandle(0), answer);
@@ -251,6 +274,7 @@ impl fuser::Filesystem for FrontEnd {
         reply: ReplyData,
     ) {
         self.serve(request, "read", reply, |_, reply| {
+            self.turns.call_another_for(u64::from(size));
             self.filesystem.read(ino.0, offset, size as usize, reply::data(reply));
         });
     }
@@ -268,6 +292,7 @@ impl fuser::Filesystem for FrontEnd {
         reply: ReplyWrite,
     ) {
         self.serve(request, "write", reply, |_, reply| {
+            self.turns.call_another_for(data.len() as u64);
             let clear_setid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
             self.filesystem
                 .write(ino.0, offset, data, clear_setid, reply::written(reply));
@@ -291,7 +316,7 @@ impl fuser::Filesystem for FrontEnd {
     }
 
     fn opendir(&self, request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.serve(request, "opendir", reply, |_, reply| reply.error(Errno::ENOSYS));
+        self.serve_any(request, "opendir", reply, |_, reply| reply.error(Errno::ENOSYS));
     }
 
     fn readdir(&self, request: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
@@ -313,26 +338,8 @@ impl fuser::Filesystem for FrontEnd {
     }
 
     fn statfs(&self, request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.serve(request, "statfs", reply, |_, reply| {
-            self.filesystem.space(move |result| match result {
-                Ok(space) => {
-                    let free = space.free_bytes / u64::from(BLOCK_SIZE_BYTES);
-                    let used = space.used_bytes.div_ceil(u64::from(BLOCK_SIZE_BYTES));
-                    let files = (space.inodes.saturating_add(free), free);
-                    let (block, name) = (BLOCK_SIZE_BYTES, NAME_LENGTH_MAX_BYTES as u32);
-                    reply.statfs(
-                        used.saturating_add(free),
-                        free,
-                        free,
-                        files.0,
-                        files.1,
-                        block,
-                        name,
-                        block,
-                    );
-                }
-                Err(error) => reply.error(convert::errno(error)),
-            });
+        self.serve_any(request, "statfs", reply, |_, reply| {
+            self.filesystem.space(reply::space(reply));
         });
     }
 
@@ -386,7 +393,10 @@ impl fuser::Filesystem for FrontEnd {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        self.serve(request, "create", reply, |caller, reply| {
+        self.serve_any(request, "create", reply, |caller, reply| {
+            let Some(reply) = self.actor.created(request, (parent, name), &self.answers, reply) else {
+                return;
+            };
             let done = self.answers.created(flags & libc::O_EXCL != 0, reply);
             self.filesystem
                 .create(parent.0, name.as_bytes(), new_inode(caller, FileKind::File, mode), done);
@@ -436,6 +446,7 @@ impl fuser::Filesystem for FrontEnd {
             let Some(mode) = convert::allocate_mode(mode) else {
                 return reply.error(Errno::EOPNOTSUPP);
             };
+            self.turns.call_another();
             self.filesystem.allocate(
                 ino.0,
                 mode,
@@ -479,6 +490,7 @@ impl fuser::Filesystem for FrontEnd {
                 return reply.error(Errno::EINVAL);
             }
             let length = length.min(COPY_LENGTH_MAX_BYTES);
+            self.turns.call_another_for(length);
             let (from, to) = ((from.0, offset_from), (to.0, offset_to));
             self.filesystem
                 .copy_range(from, to, length, caller.clears_setid(), reply::written(reply));

@@ -20,6 +20,7 @@
 //!
 //! Owns: the queue and its thread. Does not own: deciding what changed (`notefs_cache`), inotify events.
 
+use super::felt::Felt;
 use crate::filesystem::Filesystem;
 use fuser::{INodeNo, Notifier, Version};
 use notefs_cache::replica::Observer;
@@ -30,8 +31,8 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -135,12 +136,14 @@ impl Pending {
 }
 
 /// What the kernel caches of this mount, as seen by those who change things behind its back.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct KernelCache {
     pending: Mutex<Pending>,
     changed: Condvar,
     /// No inode above this was ever told to the kernel.
     highest_told: AtomicU64,
+    /// Told of what changed without an event.
+    felt: OnceLock<Arc<Felt>>,
 }
 
 impl Observer for KernelCache {
@@ -156,6 +159,19 @@ impl Observer for KernelCache {
 }
 
 impl KernelCache {
+    /// From now on, folders in which something changed without an event are touched.
+    pub(super) fn touch_through(&self, felt: Arc<Felt>) {
+        self.felt.set(felt).ok();
+    }
+
+    fn touch_changed(&self, told: &Pending) {
+        let Some(felt) = self.felt.get() else { return };
+        let folders: HashSet<Ino> = told.names.iter().map(|(parent, _)| *parent).collect();
+        let root = told.everything.then_some(ROOT_INO);
+        let inodes = told.inodes.iter().copied().filter(|ino| !folders.contains(ino));
+        felt.changed_silently(folders.iter().copied().chain(root), inodes);
+    }
+
     /// The kernel is about to learn of this inode.
     pub(super) fn told(&self, ino: Ino) {
         if ino > self.highest_told.load(Ordering::Relaxed) {
@@ -183,6 +199,7 @@ impl KernelCache {
                         .inodes
                         .extend(this.tell_everything(&notifier, &channel, is_held));
                 }
+                this.touch_changed(&free);
                 if pending.is_empty() {
                     deferrals = 0;
                 } else {

@@ -1,13 +1,13 @@
 //! From an operation's result to the kernel's reply.
 
-use super::convert;
+use super::convert::{self, BLOCK_SIZE_BYTES};
 use super::notify::KernelCache;
 use crate::filesystem::Errno;
 use fuser::{
-    FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyWrite,
-    ReplyXattr,
+    FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyStatfs,
+    ReplyWrite, ReplyXattr,
 };
-use notefs_cache::Attr;
+use notefs_cache::{Attr, NAME_LENGTH_MAX_BYTES, SpaceUsage};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +80,29 @@ impl Answers {
 pub(super) fn empty(reply: ReplyEmpty) -> impl FnOnce(Result<(), Errno>) + Send + 'static {
     move |result| match result {
         Ok(()) => reply.ok(),
+        Err(error) => reply.error(convert::errno(error)),
+    }
+}
+
+/// Space counts in blocks; where there is space, there is room for that many files.
+pub(super) fn space(reply: ReplyStatfs) -> impl FnOnce(Result<SpaceUsage, Errno>) + Send + 'static {
+    move |result| match result {
+        Ok(space) => {
+            let free = space.free_bytes / u64::from(BLOCK_SIZE_BYTES);
+            let used = space.used_bytes.div_ceil(u64::from(BLOCK_SIZE_BYTES));
+            let files = (space.inodes.saturating_add(free), free);
+            let (block, name) = (BLOCK_SIZE_BYTES, NAME_LENGTH_MAX_BYTES as u32);
+            reply.statfs(
+                used.saturating_add(free),
+                free,
+                free,
+                files.0,
+                files.1,
+                block,
+                name,
+                block,
+            );
+        }
         Err(error) => reply.error(convert::errno(error)),
     }
 }

@@ -8,13 +8,11 @@ use crate::failure::Failure;
 use crate::filesystem::Filesystem;
 use crate::fuse::{FuseOptions, FuseSession};
 use crate::nfs::{self, Admission, NfsOptions, NfsServer};
-use notefs_cache::Replica;
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// Threads that answer the kernel.
@@ -43,16 +41,10 @@ pub(super) enum FrontEnd {
 
 impl FrontEnd {
     /// Starts what the plan asks for; it answers when this returns.
-    pub(super) fn start(
-        plan: &MountPlan,
-        store_name: &str,
-        replica: &Arc<Replica>,
-        runtime: &Handle,
-    ) -> Result<FrontEnd, Failure> {
-        let filesystem = Arc::new(Filesystem::new(replica.clone(), runtime.clone()));
+    pub(super) fn start(plan: &MountPlan, store_name: &str, filesystem: Arc<Filesystem>) -> Result<FrontEnd, Failure> {
         match &plan.front_end {
             FrontEndPlan::Fuse => Ok(FrontEnd::Fuse(Box::new(mount_fuse(plan, store_name, filesystem)?))),
-            FrontEndPlan::Nfs(asked) => serve_nfs(plan, asked, replica, filesystem),
+            FrontEndPlan::Nfs(asked) => serve_nfs(plan, asked, filesystem),
         }
     }
 
@@ -104,6 +96,7 @@ fn mount_fuse(plan: &MountPlan, store_name: &str, filesystem: Arc<Filesystem>) -
         allow_other: plan.allow_other,
         threads: FUSE_THREADS,
         stored_on_close: false,
+        events: plan.events,
     };
     crate::fuse::mount(filesystem, options).map_err(|error| {
         let failure = Failure::new(format!("Could not mount on {}: {error}", plan.dir.display()));
@@ -122,13 +115,11 @@ fn mount_fuse(plan: &MountPlan, store_name: &str, filesystem: Arc<Filesystem>) -
     })
 }
 
-fn serve_nfs(
-    plan: &MountPlan,
-    asked: &NfsPlan,
-    replica: &Arc<Replica>,
-    filesystem: Arc<Filesystem>,
-) -> Result<FrontEnd, Failure> {
-    let secret = replica.secret(nfs::HANDLE_SECRET).map_err(super::cache_failure)?;
+fn serve_nfs(plan: &MountPlan, asked: &NfsPlan, filesystem: Arc<Filesystem>) -> Result<FrontEnd, Failure> {
+    let secret = filesystem
+        .replica()
+        .secret(nfs::HANDLE_SECRET)
+        .map_err(super::cache_failure)?;
     let listener = TcpListener::bind(asked.address).map_err(|error| {
         Failure::new(format!("Could not listen on {}: {error}", asked.address))
             .hint("Choose another address with --addr, or end the program that uses this one")

@@ -4,10 +4,11 @@
 
 use crate::bridge::IndexProgress;
 use crate::control::protocol::{
-    Behind, CacheUse, FileReport, Indexed, LastError, MountStatus, Owed, Requests, SkippedKey, Synced, Written,
+    Behind, CacheUse, FileReport, Indexed, LastError, MountStatus, Owed, Peer, Pull, Requests, SkippedKey, Synced,
+    Written,
 };
 use crate::control::registry::Record;
-use notefs_cache::replica::{FileStatus, ReplicaStatus};
+use notefs_cache::replica::{FileStatus, PeerStatus, PullStatus, ReplicaStatus};
 
 /// The whole mount.
 pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: IndexProgress, notes: u64) -> MountStatus {
@@ -50,8 +51,10 @@ pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: Index
             list: requests.list,
             copy: requests.copy,
             delete: requests.delete,
+            feed: requests.feed,
             failed: requests.failed,
         },
+        pull: pull(replica.pull),
         last_error: replica.last_error.map(|problem| LastError {
             message: problem.message,
             age_ms: problem.age_ms,
@@ -71,6 +74,19 @@ pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: Index
         skipped_key_count: replica.skipped_key_count,
         conflicts: replica.conflicts,
         read_only: false,
+    }
+}
+
+fn pull(pull: PullStatus) -> Pull {
+    let peer = |peer: PeerStatus| Peer {
+        writer: peer.writer,
+        quiet_ms: peer.quiet_ms,
+    };
+    Pull {
+        listed_age_ms: pull.listed_age_ms,
+        interval_ms: pull.interval_ms,
+        peers: pull.peers.into_iter().map(peer).collect(),
+        weaker: pull.weaker,
     }
 }
 

@@ -5,9 +5,10 @@
 
 use super::{End, Remaining, left_names, report};
 use crate::bridge::{Bridge, index_failure};
-use crate::control::protocol::{Answer, Behind, Found, IndexRows, Progress, Request, WaitStep};
+use crate::control::protocol::{Answer, Behind, Found, IndexRows, Progress, Reply, Request, WaitStep};
 use crate::control::registry::Record;
 use crate::control::server::{Asker, Handler};
+use crate::events::{Events, Next};
 use crate::failure::Failure;
 use notefs_cache::{Attr, Error, Replica, Step};
 use notefs_indexer::{Hit, Index, IndexError, is_note};
@@ -36,6 +37,9 @@ const HITS_PAGE: usize = 500;
 /// How long after its own deadline the end of a mount may take before its asker gives up.
 const END_GRACE_SECONDS: u64 = 120;
 
+/// How often a reader of events is told that there are none, so that either side notices the other's death.
+const SIGN_OF_LIFE_SECONDS: u64 = 5;
+
 /// Does what commands ask of one mount.
 pub(super) struct Desk {
     pub(super) record: Record,
@@ -46,6 +50,7 @@ pub(super) struct Desk {
     pub(super) runtime: Handle,
     pub(super) remaining: Arc<Remaining>,
     pub(super) ends: SyncSender<End>,
+    pub(super) events: Arc<Events>,
 }
 
 impl Handler for Desk {
@@ -69,6 +74,7 @@ impl Handler for Desk {
                 self.bridge.rebuild()?;
                 Ok(self.wait_indexed(Instant::now() + Duration::from_millis(timeout_ms), asker))
             }
+            Request::Events { below } => Ok(self.tell_events(&below, asker)),
             Request::Unmount { timeout_ms } => self.unmount(Duration::from_millis(timeout_ms), asker),
         }
     }
@@ -226,6 +232,29 @@ impl Desk {
             behind: self.behind(),
             rows: rows.iter().map(row).collect(),
         })
+    }
+
+    /// Tells of changes until the asker goes or the mount ends.
+    fn tell_events(&self, below: &[u8], asker: &Asker) -> Answer {
+        let reader = self.events.subscribe();
+        let tell = |reply: &Reply| asker.tell(reply, || self.events.has_ended());
+        tell(&Reply::Progress(Progress::default()));
+        let mut told = Instant::now();
+        while !asker.is_gone() {
+            match reader.next(Duration::from_millis(POLL_MS / 2)) {
+                Next::Event(event) if event.is_below(below) => tell(&Reply::Event(Box::new((*event).clone()))),
+                Next::Lost(count) => tell(&Reply::Lost(count)),
+                Next::Ended => break,
+                Next::Event(_) | Next::Nothing => {}
+            }
+            let now = Instant::now();
+            self.events.settle(&self.replica, now);
+            if now.saturating_duration_since(told) >= Duration::from_secs(SIGN_OF_LIFE_SECONDS) {
+                tell(&Reply::Progress(Progress::default()));
+                told = now;
+            }
+        }
+        Answer::Ended
     }
 
     fn unmount(&self, timeout: Duration, asker: &Asker) -> Result<Answer, Failure> {

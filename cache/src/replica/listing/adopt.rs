@@ -22,7 +22,7 @@ impl Replica {
 
     /// Adopts one line below a directory (given with its key prefix), of a listing that began after the operation `began`; notes the
     /// directories passed through in `visited`.
-    pub(super) fn adopt(
+    pub(crate) fn adopt(
         &self,
         below: (Ino, &str),
         listed: &Listed,
@@ -230,7 +230,7 @@ impl Replica {
         Ok(())
     }
 
-    pub(super) fn skip(&self, key: &str, reason: String, alias: Option<String>) -> Result<()> {
+    pub(crate) fn skip(&self, key: &str, reason: String, alias: Option<String>) -> Result<()> {
         self.change(|op| {
             op.push(Mutation::PutSkipped {
                 key: key.to_owned(),
@@ -243,7 +243,7 @@ impl Replica {
 }
 
 /// An inode whose content is in the bucket and whose metadata is to be found out.
-fn blank(op: &mut Op<'_>, kind: FileKind, mode: u32, uid: u32, gid: u32) -> Inode {
+pub(in crate::replica) fn blank(op: &mut Op<'_>, kind: FileKind, mode: u32, uid: u32, gid: u32) -> Inode {
     let inode = Inode::new(op.tables.new_ino(), kind, mode, (uid, gid), op.now);
     Inode {
         base_version: 1,
@@ -252,7 +252,7 @@ fn blank(op: &mut Op<'_>, kind: FileKind, mode: u32, uid: u32, gid: u32) -> Inod
     }
 }
 
-fn remote(key: String, inode: &Inode, etag: String) -> Remote {
+pub(in crate::replica) fn remote(key: String, inode: &Inode, etag: String) -> Remote {
     let (content_version, meta_version) = (inode.content_version, inode.meta_version);
     Remote {
         key,
@@ -278,6 +278,13 @@ fn name_for(segment: &str) -> Vec<u8> {
     }
 }
 
+/// The file name that shows a key segment, unless it needs an alias.
+pub(crate) fn own_name(segment: &str) -> Option<Vec<u8>> {
+    let name = name_for(segment);
+    let aliased = name.len() != segment.len() && own_segment(segment, &name).is_some();
+    (!aliased && !name.is_empty()).then_some(name)
+}
+
 /// A name for a segment that cannot have its own.
 fn alias(segment: &str) -> Vec<u8> {
     let mut end = segment.len().min(ALIAS_STEM_BYTES);
@@ -288,6 +295,6 @@ fn alias(segment: &str) -> Vec<u8> {
 }
 
 /// The segment, where the name does not say it already.
-fn own_segment(segment: &str, name: &[u8]) -> Option<String> {
+pub(in crate::replica) fn own_segment(segment: &str, name: &[u8]) -> Option<String> {
     (escape_name(name) != segment).then(|| segment.to_owned())
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the plan of what fails next. Does not own what a call does.
 
-use crate::store::{RequestCounts, StoreError, StoreErrorKind};
+use crate::store::{FEED_PREFIX, RequestCounts, StoreError, StoreErrorKind};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -92,7 +92,12 @@ impl Faults {
 }
 
 impl CallKind {
-    pub(in crate::store) fn count(self, counts: &mut RequestCounts) {
+    /// Counts a call about a key or a prefix.
+    pub(in crate::store) fn count(self, target: &str, counts: &mut RequestCounts) {
+        if target.starts_with(FEED_PREFIX) {
+            counts.feed += 1;
+            return;
+        }
         match self {
             CallKind::Head => counts.head += 1,
             CallKind::Get => counts.get += 1,

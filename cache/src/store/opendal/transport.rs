@@ -3,8 +3,8 @@
 //! Owns the checks that OpenDAL lacks: it reads any page with status 200 as an empty listing, and any 404 as "no such
 //! object", also one of a proxy or of a bucket that is gone. Does not own retries.
 
-use crate::store::RequestCounts;
-use http::{Method, Request, Response, StatusCode, header};
+use crate::store::{FEED_PREFIX, RequestCounts};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use opendal::raw::ServiceOperation;
 use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, Result};
 use opendal_http_transport_reqwest::ReqwestTransport;
@@ -29,6 +29,7 @@ pub(super) struct Counters {
     copy: AtomicU64,
     delete: AtomicU64,
     list: AtomicU64,
+    feed: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -46,13 +47,15 @@ impl Counters {
             copy: read(&self.copy),
             delete: read(&self.delete),
             list: read(&self.list),
+            feed: read(&self.feed),
             failed: read(&self.failed),
         }
     }
 
-    fn count(&self, operation: &str, method: &Method) {
+    fn count(&self, operation: &str, method: &Method, uri: &Uri) {
         let counter = match operation {
             "" => return,
+            _ if is_about_feed(uri) => &self.feed,
             "CopyObject" | "UploadPartCopy" => &self.copy,
             name if name.starts_with("List") => &self.list,
             _ => match *method {
@@ -64,6 +67,12 @@ impl Counters {
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Whether a request is about an object of the change feed, or lists them.
+fn is_about_feed(uri: &Uri) -> bool {
+    let encoded = FEED_PREFIX.replace('/', "%2F");
+    uri.path().contains(&format!("/{FEED_PREFIX}")) || uri.query().is_some_and(|query| query.contains(&encoded))
 }
 
 pub(super) struct CheckedTransport {
@@ -88,7 +97,7 @@ impl HttpTransport for CheckedTransport {
             .get::<ServiceOperation>()
             .map_or("", |operation| operation.0);
         let ranged = request.headers().contains_key(header::RANGE);
-        self.counters.count(operation, request.method());
+        self.counters.count(operation, request.method(), request.uri());
         let response = self.inner.fetch(request).await?;
         match operation {
             "" => Ok(response),
@@ -200,15 +209,30 @@ mod tests {
     #[test]
     fn requests_are_counted_by_kind() {
         let counters = Counters::default();
-        counters.count("HeadObject", &Method::HEAD);
-        counters.count("ListObjectsV2", &Method::GET);
-        counters.count("CompleteMultipartUpload", &Method::POST);
-        counters.count("CopyObject", &Method::PUT);
-        counters.count("", &Method::GET);
+        let (note, feed) = (
+            Uri::from_static("http://s/b/a.md"),
+            Uri::from_static("http://s/b/.notefs/feed/w"),
+        );
+        let feeds = Uri::from_static("http://s/b?list-type=2&prefix=p%2F.notefs%2Ffeed%2F&delimiter=%2F");
+        counters.count("HeadObject", &Method::HEAD, &note);
+        counters.count("ListObjectsV2", &Method::GET, &note);
+        counters.count("CompleteMultipartUpload", &Method::POST, &note);
+        counters.count("CopyObject", &Method::PUT, &note);
+        counters.count("", &Method::GET, &note);
+        counters.count("GetObject", &Method::GET, &feed);
+        counters.count("PutObject", &Method::PUT, &feed);
+        counters.count("ListObjectsV2", &Method::GET, &feeds);
         let counts = counters.snapshot();
         assert_eq!(
-            (counts.head, counts.list, counts.put, counts.copy, counts.get),
-            (1, 1, 1, 1, 0)
+            (
+                counts.head,
+                counts.list,
+                counts.put,
+                counts.copy,
+                counts.get,
+                counts.feed
+            ),
+            (1, 1, 1, 1, 0, 3)
         );
     }
 }

@@ -1,6 +1,7 @@
 //! Guarded operations on names: look up, make, link, remove, rename.
 
 use super::{Changed, Guarded, check_name, flatten, live, lock, observe, posix};
+use crate::events::{EventKind, LocalChange};
 use crate::filesystem::permission::{self, EXECUTE, User, WRITE};
 use crate::filesystem::{Call, Errno};
 use bytes::Bytes;
@@ -23,6 +24,16 @@ pub struct Place {
     pub dir: Ino,
     /// The name, bytes without `/` and NUL.
     pub name: Bytes,
+}
+
+impl Place {
+    fn appeared(&self, is_folder: bool) -> LocalChange {
+        LocalChange::Name(EventKind::Created, (self.dir, self.name.to_vec()), is_folder)
+    }
+
+    fn vanished(&self, is_folder: bool) -> LocalChange {
+        LocalChange::Name(EventKind::Removed, (self.dir, self.name.to_vec()), is_folder)
+    }
 }
 
 /// What a creation does about a name that exists.
@@ -71,6 +82,7 @@ impl Guarded {
     /// Makes an inode of any kind; answers it, or the one that is there (see [`Existing`]).
     pub fn create(&self, user: User, place: Place, new: Creation, done: impl FnOnce(Changed<Attr>) + Send + 'static) {
         let call = Call::new("create", place.dir);
+        let done = self.telling(|| place.appeared(new.kind == FileKind::Directory), done);
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
             if new.target.len() > SYMLINK_LENGTH_MAX_BYTES {
@@ -91,6 +103,7 @@ impl Guarded {
     /// Gives an inode one more name; answers the inode's attributes, and the directory's around it.
     pub fn link(&self, user: User, ino: Ino, place: Place, done: impl FnOnce(Changed<Attr>) + Send + 'static) {
         let call = Call::new("link", place.dir).with(ino);
+        let done = self.telling(|| place.appeared(false), done);
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
             live(replica, ino)?;
@@ -103,6 +116,8 @@ impl Guarded {
 
     /// Removes a name: of an empty directory, or of anything else.
     pub fn remove(&self, user: User, place: Place, directory: bool, done: impl FnOnce(Changed<()>) + Send + 'static) {
+        let call = Call::new("remove", place.dir);
+        let done = self.telling(|| place.vanished(directory), done);
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
             enter(&user, dir)?;
@@ -114,7 +129,7 @@ impl Guarded {
                 replica.unlink(place.dir, &place.name)
             }
         };
-        self.change(Call::new("remove", place.dir), op, done);
+        self.change(call, op, done);
     }
 
     /// Renames, atomically; tells of both directories.
@@ -127,6 +142,12 @@ impl Guarded {
     ) {
         let call = Call::new("rename", from.dir).with(to.dir);
         let order = Arc::clone(&self.order);
+        let moved = || LocalChange::Moved {
+            from: (from.dir, from.name.to_vec()),
+            to: (to.dir, to.name.to_vec()),
+            is_exchange: false,
+        };
+        let tell = self.news(moved);
         let op = move |replica: &Replica| {
             let _together = lock(&order, [from.dir, to.dir]);
             let target = live(replica, to.dir)?;
@@ -141,7 +162,10 @@ impl Guarded {
             Ok((moved, arrived))
         };
         self.filesystem.run(call, op, move |result| match result {
-            Ok((moved, arrived)) => done(moved, arrived),
+            Ok((moved, arrived)) => {
+                tell(moved.result.is_ok());
+                done(moved, arrived);
+            }
             Err(errno) => done(flatten(Err(errno)), flatten(Err(errno))),
         });
     }

@@ -1,0 +1,343 @@
+//! The change feed: each writer keeps one small object, `.notefs/feed/WRITER`, that says what it has changed lately.
+//!
+//! JSON lines: a head, then entries, oldest first. An entry is only a hint where to look, with what a look cannot show (metadata, where a key
+//! came from): what it says is confirmed by asking for the object. So a feed may be cut, lost or written late, and nothing is lost with it;
+//! who finds a gap in the numbers lists the bucket instead.
+//!
+//! Owns the format, what goes in, and when the object is written: at most once a second, after rounds of `push`. Does not own reading
+//! the feeds of others (`pull/peers.rs`).
+
+use crate::error::Result;
+use crate::replica::Replica;
+use crate::state::Inode;
+use crate::store::{Condition, FEED_PREFIX, Fresh, ObjectKey, UserMetadata};
+use crate::types::Ino;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Entries that a feed keeps.
+const ENTRIES_MAX: usize = 256;
+
+/// The longest feed.
+const FEED_BYTES_MAX: usize = 64 << 10;
+
+/// The feed is written at most this often.
+const INTERVAL_MS: u64 = 1_000;
+
+/// How often the writer looks whether it is to end.
+const STOP_POLL_MS: u64 = 250;
+
+/// The format that this program writes and reads.
+const VERSION: u32 = 1;
+
+/// One change of one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Grows by one with each entry of its writer.
+    #[serde(rename = "n")]
+    pub(crate) number: u64,
+    /// The key; a directory's ends with `/`.
+    #[serde(rename = "k")]
+    pub(crate) key: String,
+    /// The version now; `None`: gone. A directory that is there has an empty one.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) etag: Option<String>,
+    /// Size in bytes.
+    #[serde(rename = "s", default)]
+    pub(crate) size: u64,
+    /// The key under which the object was before.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) moved_from: Option<String>,
+    /// The object's user metadata, write id included: a change of metadata alone has the same ETag.
+    #[serde(rename = "m", default)]
+    pub(crate) meta: UserMetadata,
+}
+
+/// The first line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    #[serde(rename = "v")]
+    version: u32,
+    /// Another with each start of the writer: what it did not tell before it died is found by listing.
+    run: String,
+    /// The number that the next entry will have.
+    next: u64,
+}
+
+/// A feed as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FeedText {
+    pub(crate) run: String,
+    pub(crate) next: u64,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl FeedText {
+    /// Reads a feed; `None` if it is none, or one of a newer format.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<FeedText> {
+        let mut lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let head: Head = serde_json::from_slice(lines.next()?).ok()?;
+        let entries = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        (head.version == VERSION).then_some(FeedText {
+            run: head.run,
+            next: head.next,
+            entries,
+        })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let head = Head {
+            version: VERSION,
+            run: self.run.clone(),
+            next: self.next,
+        };
+        let mut lines: Vec<Vec<u8>> = self
+            .entries
+            .iter()
+            .map(|entry| serde_json::to_vec(entry).unwrap_or_default())
+            .collect();
+        let mut body = serde_json::to_vec(&head).unwrap_or_default();
+        let mut room = FEED_BYTES_MAX.saturating_sub(body.len());
+        let newest = lines.iter().rev().take_while(|line| {
+            let fits = line.len() < room;
+            room = room.saturating_sub(line.len() + 1);
+            fits
+        });
+        let kept = newest.count();
+        for line in lines.drain(lines.len() - kept..) {
+            body.push(b'\n');
+            body.extend(line);
+        }
+        body
+    }
+}
+
+/// This replica's own feed.
+#[derive(Default)]
+pub(crate) struct Feed {
+    /// Entries of rounds under way: told together, so that a rename is not seen half.
+    rounds: Mutex<HashMap<Ino, Vec<Entry>>>,
+    log: Mutex<Log>,
+    /// Somebody writes the object.
+    writing: tokio::sync::Mutex<()>,
+    owed: AtomicBool,
+    changed: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct Log {
+    /// What an earlier run told is in.
+    is_loaded: bool,
+    next: u64,
+    entries: VecDeque<Entry>,
+}
+
+impl Log {
+    fn append(&mut self, entries: Vec<Entry>) {
+        for mut entry in entries {
+            entry.number = self.next;
+            self.next += 1;
+            self.entries.push_back(entry);
+        }
+        while self.entries.len() > ENTRIES_MAX {
+            self.entries.pop_front();
+        }
+    }
+
+    /// Puts what an earlier run told before what this one has to tell.
+    fn load(&mut self, earlier: Option<FeedText>) {
+        self.is_loaded = true;
+        let Some(earlier) = earlier else { return };
+        let own: Vec<Entry> = self.entries.drain(..).collect();
+        self.entries = earlier.entries.into();
+        self.next = earlier.next;
+        self.append(own);
+    }
+}
+
+impl Replica {
+    /// A round of an inode has written a key.
+    pub(crate) fn tell_written(&self, inode: &Inode, key: &str, etag: &str, moved_from: Option<String>) -> Result<()> {
+        let xattrs = self.view(|tables| tables.xattrs(inode.ino))?;
+        let entry = Entry {
+            number: 0,
+            key: key.to_owned(),
+            etag: Some(etag.to_owned()),
+            size: inode.size,
+            moved_from,
+            meta: self.object_metadata(inode, xattrs).encode(),
+        };
+        self.feed.rounds.lock().entry(inode.ino).or_default().push(entry);
+        Ok(())
+    }
+
+    /// A round of an inode has deleted a key.
+    pub(crate) fn tell_gone(&self, ino: Ino, key: &str) {
+        let entry = Entry {
+            number: 0,
+            key: key.to_owned(),
+            etag: None,
+            size: 0,
+            moved_from: None,
+            meta: UserMetadata::new(),
+        };
+        self.feed.rounds.lock().entry(ino).or_default().push(entry);
+    }
+
+    /// The round of an inode is over: what it did can be told.
+    pub(crate) fn tell_round(&self, ino: Ino) {
+        let Some(entries) = self.feed.rounds.lock().remove(&ino) else {
+            return;
+        };
+        self.feed.log.lock().append(entries);
+        self.feed.owed.store(true, Ordering::Release);
+        self.feed.changed.notify_one();
+    }
+
+    /// Writes the feed whenever there is something to tell.
+    pub(crate) async fn run_feed_writer(self: Arc<Self>) {
+        while !self.stopping.load(Ordering::Acquire) {
+            let wake = tokio::time::timeout(Duration::from_millis(STOP_POLL_MS), self.feed.changed.notified());
+            if wake.await.is_err() && !self.feed.owed.load(Ordering::Acquire) {
+                continue;
+            }
+            if let Err(error) = self.write_feed().await {
+                tracing::debug!(%error, "Could not tell other machines of changes; it is tried again");
+            }
+            tokio::time::sleep(Duration::from_millis(INTERVAL_MS)).await;
+        }
+    }
+
+    /// Writes the feed, if there is something to tell.
+    pub(crate) async fn write_feed(&self) -> Result<()> {
+        if self.options.read_only || !self.feed.owed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _writing = self.feed.writing.lock().await;
+        if !self.feed.owed.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let written = self.put_feed().await;
+        if written.is_err() {
+            self.feed.owed.store(true, Ordering::Release);
+        }
+        written
+    }
+
+    async fn put_feed(&self) -> Result<()> {
+        let Ok(key) = ObjectKey::parse(&format!("{FEED_PREFIX}{}", self.writer_id)) else {
+            return Ok(());
+        };
+        if !self.feed.log.lock().is_loaded {
+            let earlier = self.store.get_if_changed(&key, None).await;
+            self.note_health(&earlier);
+            let earlier = match earlier? {
+                Fresh::New(object) => FeedText::parse(&object.bytes),
+                Fresh::Same | Fresh::Gone => None,
+            };
+            self.feed.log.lock().load(earlier);
+        }
+        let body = {
+            let log = self.feed.log.lock();
+            let text = FeedText {
+                run: self.run_id.clone(),
+                next: log.next,
+                entries: log.entries.iter().cloned().collect(),
+            };
+            text.encode()
+        };
+        let put = self
+            .store
+            .put(&key, body.into(), &UserMetadata::new(), &Condition::None)
+            .await;
+        self.note_health(&put);
+        put?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(key: &str) -> Entry {
+        Entry {
+            number: 0,
+            key: key.into(),
+            etag: Some("e".into()),
+            size: 3,
+            moved_from: None,
+            meta: [("mode", "100644")].into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn a_feed_comes_back_and_nonsense_is_none() {
+        let mut log = Log::default();
+        log.append(vec![
+            entry("a"),
+            Entry {
+                moved_from: Some("x".into()),
+                ..entry("b\n\"c")
+            },
+            Entry {
+                etag: None,
+                ..entry("d/")
+            },
+        ]);
+        let text = FeedText {
+            run: "r".into(),
+            next: log.next,
+            entries: log.entries.into(),
+        };
+        assert_eq!(FeedText::parse(&text.encode()), Some(text));
+        for nonsense in [&b""[..], b"<html>", b"{}", b"{\"v\":2,\"run\":\"r\",\"next\":0}"] {
+            assert_eq!(FeedText::parse(nonsense), None);
+        }
+    }
+
+    #[test]
+    fn a_feed_is_bounded_and_keeps_the_newest() {
+        let mut log = Log::default();
+        log.append((0..ENTRIES_MAX + 10).map(|at| entry(&at.to_string())).collect());
+        assert_eq!((log.entries.len(), log.entries[0].number), (ENTRIES_MAX, 10));
+        let long = "k".repeat(1000);
+        let mut log = Log::default();
+        log.append((0..200).map(|_| entry(&long)).collect());
+        let text = FeedText {
+            run: "r".into(),
+            next: log.next,
+            entries: log.entries.into(),
+        };
+        let body = text.encode();
+        assert!(body.len() <= FEED_BYTES_MAX);
+        let read = FeedText::parse(&body).unwrap();
+        assert_eq!((read.next, read.entries.last().unwrap().number), (200, 199));
+        assert!((40..70).contains(&read.entries.len()), "{}", read.entries.len());
+    }
+
+    #[test]
+    fn a_new_run_goes_on_where_the_last_one_ended() {
+        let mut log = Log::default();
+        log.append(vec![entry("new")]);
+        let earlier = Entry {
+            number: 41,
+            ..entry("old")
+        };
+        log.load(Some(FeedText {
+            run: "r".into(),
+            next: 42,
+            entries: vec![earlier],
+        }));
+        let numbers: Vec<_> = log
+            .entries
+            .iter()
+            .map(|entry| (entry.number, entry.key.as_str()))
+            .collect();
+        assert_eq!((numbers, log.next), (vec![(41, "old"), (42, "new")], 43));
+    }
+}

@@ -1,0 +1,257 @@
+//! The pull side: learns what others wrote to the bucket, brings what that needs, and offers it to the folder.
+//!
+//! ```text
+//!  listing ─┐                 confirm              propose                     offer
+//!           ├─> looks ─> GET or HEAD of each ─> moves, places ─> [RemoteChange + effect] ─> announcer or replica
+//!  feeds ───┘
+//! ```
+//!
+//! A look is only a hint that a key is worth a question; what takes effect is the bucket's own answer. What is owed by this machine is left
+//! to `push`, which finds out by its conditions.
+//!
+//! Owns: when to look and the order of a round. `pull/diff.rs` owns the decisions, as functions of values.
+
+mod confirm;
+mod diff;
+mod listing;
+mod pace;
+mod peers;
+mod places;
+mod propose;
+mod readers;
+
+use crate::error::Result;
+use crate::replica::Replica;
+use crate::store::{Listed, ObjectInfo, UserMetadata};
+use crate::types::Ino;
+use lru::LruCache;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How often the loop looks at what is due.
+const TICK_MS: u64 = 50;
+
+/// The first listing after a start waits for the one that learns the names.
+const FIRST_LISTING_MS: u64 = 1_000;
+
+/// Directories that are looked at on their own where the whole bucket takes more than one request.
+const HOT_DIRECTORIES_MAX: usize = 4;
+
+/// Keys remembered that cannot be shown.
+const FRUITLESS_MAX: usize = 10_000;
+
+/// A key that may hold something else than is known here.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    pub(crate) key: String,
+    /// Who says so: a writer, or "foreign".
+    pub(crate) origin: String,
+    /// The key under which the object was before, if the writer says so.
+    pub(crate) moved_from: Option<String>,
+    /// What a listing shows, or a feed tells; `None`: it may be gone.
+    pub(crate) info: Option<ObjectInfo>,
+    /// What a feed tells of its metadata.
+    pub(crate) meta: Option<UserMetadata>,
+}
+
+/// What the pull side remembers between rounds.
+#[derive(Default)]
+pub(crate) struct Puller {
+    /// One task at a time reads feeds, and one lists.
+    feeds: tokio::sync::Mutex<()>,
+    listings: tokio::sync::Mutex<()>,
+    /// One round at a time brings changes about.
+    round: tokio::sync::Mutex<()>,
+    pub(crate) readers: readers::Readers,
+    /// Directories of which the last listing showed nothing.
+    doubtful: Mutex<HashSet<Ino>>,
+    /// Keys that cannot be shown as they are, with the version for which that was found out.
+    fruitless: Mutex<HashMap<String, String>>,
+    /// Other writers by their ids.
+    peers: Mutex<HashMap<String, peers::Peer>>,
+    /// When the whole bucket was last looked at, when that showed differences, and when the folder was last used (monotonic, ms).
+    pub(crate) listed_ms: AtomicU64,
+    others_ms: AtomicU64,
+    used_ms: AtomicU64,
+    /// Directories that programs have read lately.
+    hot: Mutex<HotDirectories>,
+    /// The pause between two listings now.
+    pub(crate) interval_ms: AtomicU64,
+    /// A feed has a gap: list at once.
+    list_soon: AtomicBool,
+}
+
+/// Directories by when they were last read: the newest are looked at first.
+struct HotDirectories(LruCache<Ino, ()>);
+
+impl Default for HotDirectories {
+    fn default() -> HotDirectories {
+        HotDirectories(LruCache::new(
+            NonZeroUsize::new(HOT_DIRECTORIES_MAX).unwrap_or(NonZeroUsize::MIN),
+        ))
+    }
+}
+
+impl Puller {
+    /// A program reads this directory.
+    pub(crate) fn note_directory(&self, dir: Ino) {
+        self.hot.lock().0.put(dir, ());
+    }
+
+    /// Whether a line was looked into before, in vain.
+    fn is_fruitless(&self, listed: &Listed) -> bool {
+        self.fruitless
+            .lock()
+            .get(&listed.key)
+            .is_some_and(|etag| *etag == etag_of(listed))
+    }
+
+    fn note_fruitless(&self, listed: &Listed) {
+        let mut fruitless = self.fruitless.lock();
+        if fruitless.len() >= FRUITLESS_MAX {
+            fruitless.clear();
+        }
+        fruitless.insert(listed.key.clone(), etag_of(listed));
+    }
+}
+
+fn etag_of(listed: &Listed) -> String {
+    listed
+        .object
+        .as_ref()
+        .map(|info| info.etag.0.clone())
+        .unwrap_or_default()
+}
+
+impl Replica {
+    /// Somebody uses the folder: what others write is worth looking for.
+    pub fn note_use(&self) {
+        self.puller.used_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// How long nobody has asked for anything.
+    fn unused_ms(&self) -> u64 {
+        self.now_ms()
+            .saturating_sub(self.puller.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// Looks at once, at the feeds of all other writers and, with `everything` or where a feed has a gap, at the whole bucket. What was
+    /// found has taken effect when it returns, but for what waits for a reader.
+    pub async fn pull(self: &Arc<Self>, everything: bool) -> Result<()> {
+        let feeds = self.puller.feeds.lock().await;
+        self.discover_peers().await?;
+        for writer in self.all_peers() {
+            Arc::clone(self).read_peer(writer).await?;
+        }
+        drop(feeds);
+        let _listings = self.puller.listings.lock().await;
+        if everything || self.puller.list_soon.swap(false, Ordering::AcqRel) {
+            self.look_at_everything().await?;
+        }
+        Ok(())
+    }
+
+    /// Follows the bucket until the replica is closed: feeds and listings each at their own pace, so that a long listing delays no feed.
+    pub(crate) async fn run_puller(self: Arc<Self>) {
+        self.note_use();
+        tokio::join!(Arc::clone(&self).run_feeds(), self.run_listings());
+    }
+
+    async fn run_feeds(self: Arc<Self>) {
+        let (mut discovered_ms, mut failures, mut not_before_ms) = (None, 0, 0);
+        while !self.stopping.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+            let now_ms = self.now_ms();
+            if now_ms < not_before_ms {
+                continue;
+            }
+            let _feeds = self.puller.feeds.lock().await;
+            let mut result = Ok(());
+            let interval_ms = pace::discovery_interval_ms(self.unused_ms());
+            if discovered_ms.is_none_or(|last: u64| now_ms >= last + interval_ms) {
+                result = self.discover_peers().await;
+                discovered_ms = Some(now_ms);
+            }
+            let mut tasks = tokio::task::JoinSet::new();
+            for writer in self.due_peers(self.now_ms()) {
+                tasks.spawn_on(Arc::clone(&self).read_peer(writer), &self.runtime);
+            }
+            while let Some(done) = tasks.join_next().await {
+                result = result.and(done.unwrap_or(Err(crate::Error::Posix(libc::EIO))));
+            }
+            failures = note_outcome(result, failures);
+            not_before_ms = self.now_ms() + pace::pause_ms(failures);
+        }
+    }
+
+    async fn run_listings(self: Arc<Self>) {
+        let (mut failures, mut not_before_ms, mut pages) = (0, self.now_ms() + FIRST_LISTING_MS, 1);
+        let mut hot_ms = self.now_ms();
+        while !self.stopping.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+            let now_ms = self.now_ms();
+            let others_quiet_ms = now_ms.saturating_sub(self.puller.others_ms.load(Ordering::Acquire));
+            let interval_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, pages);
+            self.puller.interval_ms.store(interval_ms, Ordering::Release);
+            let once_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, 1);
+            let _listings = self.puller.listings.lock().await;
+            if pages > 1 && now_ms >= hot_ms.max(not_before_ms) + once_ms {
+                hot_ms = now_ms;
+                self.look_at_hot_directories().await;
+            }
+            let due_ms = self
+                .puller
+                .listed_ms
+                .load(Ordering::Acquire)
+                .saturating_add(interval_ms);
+            let soon = self.puller.list_soon.load(Ordering::Acquire);
+            if now_ms < not_before_ms || (now_ms < due_ms && !soon) {
+                continue;
+            }
+            self.puller.list_soon.store(false, Ordering::Release);
+            let looked = self.look_at_everything().await;
+            if let Ok((differences, read)) = looked {
+                pages = read;
+                if differences > 0 {
+                    self.puller.others_ms.store(now_ms, Ordering::Release);
+                }
+            } else if soon {
+                self.puller.list_soon.store(true, Ordering::Release);
+            }
+            failures = note_outcome(looked.map(drop), failures);
+            not_before_ms = self.now_ms() + pace::pause_ms(failures).max(TICK_MS);
+            self.puller.listed_ms.store(self.now_ms(), Ordering::Release);
+        }
+    }
+}
+
+impl Replica {
+    async fn look_at_hot_directories(self: &Arc<Self>) {
+        let hot: Vec<Ino> = self.puller.hot.lock().0.iter().map(|(dir, ())| *dir).collect();
+        for dir in hot {
+            match self.look_at_directory(dir).await {
+                Ok(0) => {}
+                Ok(_) => self.puller.others_ms.store(self.now_ms(), Ordering::Release),
+                // The look at the whole bucket says why.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The failures in a row; the first one is told.
+fn note_outcome(result: Result<()>, failures: u32) -> u32 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            if failures == 0 {
+                tracing::info!(%error, "Could not look for what others wrote; it is tried again");
+            }
+            failures.saturating_add(1)
+        }
+    }
+}

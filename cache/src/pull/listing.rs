@@ -1,0 +1,225 @@
+//! Looking at the whole bucket, or at one directory that is in use, for what no feed tells of: other tools' writes, and what feeds have forgotten.
+//!
+//! The lines are compared with the rows page by page, so that a bucket of any size costs little memory: of what was seen only hashes are
+//! kept, to find what has vanished.
+
+use super::Look;
+use super::diff::{Verdict, judge};
+use crate::error::Result;
+use crate::replica::{FOREIGN, RESERVED_NAME, Replica};
+use crate::state::Remote;
+use crate::store::{Listed, ObjectKey, StoreError};
+use crate::types::*;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+/// Differences taken up from one listing; the next one finds the rest.
+const LOOKS_MAX: usize = 50_000;
+
+/// Objects that have vanished from one listing are asked for one by one up to this many.
+const ASKED_FOR_MAX: usize = 256;
+
+/// Rows read under one lock.
+const ROWS_PER_STEP: usize = 500;
+
+/// What a complete listing shows: keys, and directories as prefixes with a final `/`.
+#[derive(Default)]
+pub(super) struct Shown {
+    hasher: RandomState,
+    hashes: HashSet<u64>,
+    /// The directory of the last line, whose prefixes are in already.
+    last_directory: String,
+}
+
+impl Shown {
+    fn add(&mut self, key: &str) {
+        self.hashes.insert(self.hasher.hash_one(key));
+        let directory = key.rfind('/').map_or("", |at| &key[..=at]);
+        if directory == self.last_directory {
+            return;
+        }
+        self.last_directory = directory.to_owned();
+        for (at, _) in directory.match_indices('/') {
+            self.hashes.insert(self.hasher.hash_one(&directory[..=at]));
+        }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.hashes.contains(&self.hasher.hash_one(key))
+    }
+}
+
+/// What a complete listing says beside what is known.
+#[derive(Default)]
+pub(super) struct Differences {
+    pub(super) looks: Vec<Look>,
+    /// Objects that are not there any more.
+    pub(super) vanished: Vec<Remote>,
+    /// Directories of which nothing is there any more.
+    pub(super) vanished_directories: Vec<Ino>,
+    /// Who told that a key is gone, where somebody did.
+    pub(super) origins: HashMap<String, String>,
+    /// Pages read.
+    pub(super) pages: u64,
+}
+
+impl Replica {
+    /// Looks at the whole bucket and brings about what differs; answers how many differences there were, and how many pages.
+    pub(super) async fn look_at_everything(self: &Arc<Self>) -> Result<(usize, u64)> {
+        let _reading = self.read_listing();
+        let (began, known) = self.view(|tables| Ok((tables.op(), tables.live_inode(ROOT_INO)?.known)))?;
+        if !known {
+            return Ok((0, 0));
+        }
+        let found = self.compare("", true, began).await?;
+        let (count, pages) = (found.looks.len() + found.vanished.len(), found.pages);
+        self.bring_about(found, began).await?;
+        Ok((count, pages))
+    }
+
+    /// Looks at the names in one directory alone; answers how many differed.
+    pub(super) async fn look_at_directory(self: &Arc<Self>, dir: Ino) -> Result<usize> {
+        let _reading = self.read_listing();
+        let place = self.view(|tables| {
+            let known = tables.inode(dir)?.is_some_and(|inode| inode.known && inode.nlink > 0);
+            Ok((
+                tables.op(),
+                if known {
+                    Some(tables.directory_key(dir)?.key)
+                } else {
+                    None
+                },
+            ))
+        })?;
+        let (began, Some(prefix)) = place else { return Ok(0) };
+        let found = self.compare(&prefix, false, began).await?;
+        let count = found.looks.len() + found.vanished.len();
+        self.bring_about(found, began).await?;
+        Ok(count)
+    }
+
+    /// A listing may be a moment old: where only a few objects have vanished from it, each is asked for.
+    fn doubt_few(found: &mut Differences) {
+        if found.vanished.len() <= ASKED_FOR_MAX {
+            let vanished = std::mem::take(&mut found.vanished);
+            let doubts = vanished.into_iter().map(|row| Look::doubt(row.key, FOREIGN));
+            found.looks.extend(doubts);
+        }
+    }
+
+    async fn compare(&self, prefix: &str, recursive: bool, began: u64) -> Result<Differences> {
+        let listed = self.compare_pages(prefix, recursive, began).await;
+        if let Err(crate::Error::Store(error)) = &listed {
+            self.note_health::<()>(&Err(error.clone()));
+        }
+        let mut found = listed?;
+        Replica::doubt_few(&mut found);
+        self.note_health(&Ok::<(), StoreError>(()));
+        Ok(found)
+    }
+
+    async fn compare_pages(&self, prefix: &str, recursive: bool, began: u64) -> Result<Differences> {
+        let mut lister = self.store.list(prefix, recursive).await?;
+        let (mut shown, mut found) = (Shown::default(), Differences::default());
+        while let Some(page) = lister.next_page().await? {
+            found.pages += 1;
+            for listed in &page {
+                shown.add(&listed.key);
+            }
+            let room = LOOKS_MAX.saturating_sub(found.looks.len());
+            found
+                .looks
+                .extend(self.compare_page(&page, began)?.into_iter().take(room));
+        }
+        self.find_vanished((prefix, recursive), &shown, &mut found, began)?;
+        Ok(found)
+    }
+
+    fn compare_page(&self, page: &[Listed], began: u64) -> Result<Vec<Look>> {
+        let mut looks = Vec::new();
+        for listed in page {
+            let ours = listed
+                .key
+                .strip_prefix(RESERVED_NAME)
+                .is_some_and(|rest| rest.starts_with('/'));
+            if ours || listed.object.is_none() || self.puller.is_fruitless(listed) {
+                continue;
+            }
+            if let Err(problem) = ObjectKey::parse(listed.key.strip_suffix('/').unwrap_or(&listed.key)) {
+                self.skip(&listed.key, problem.to_string(), None)?;
+                self.puller.note_fruitless(listed);
+                continue;
+            }
+            let known = self.view(|tables| tables.remote(&listed.key))?;
+            let directory = listed.key.ends_with('/');
+            let etag = listed.object.as_ref().map(|info| info.etag.0.as_str());
+            let verdict = match directory {
+                true if known.is_some() => Verdict::Nothing,
+                _ => judge(known.as_ref(), etag, began),
+            };
+            if verdict != Verdict::Nothing {
+                looks.push(Look {
+                    key: listed.key.clone(),
+                    origin: FOREIGN.to_owned(),
+                    moved_from: None,
+                    info: listed.object.clone(),
+                    meta: None,
+                });
+            }
+        }
+        Ok(looks)
+    }
+
+    fn find_vanished(
+        &self,
+        (prefix, recursive): (&str, bool),
+        shown: &Shown,
+        found: &mut Differences,
+        began: u64,
+    ) -> Result<()> {
+        let mut after = String::new();
+        let mut doubtful = HashSet::new();
+        loop {
+            let rows = self.view(|tables| tables.remotes_under(prefix, &after, ROWS_PER_STEP))?;
+            let Some(last) = rows.last() else { break };
+            after = last.key.clone();
+            let below = |row: &Remote| recursive || !row.key[prefix.len()..].contains('/');
+            for row in rows.into_iter().filter(|row| below(row) && !shown.has(&row.key)) {
+                if row.key.ends_with('/') {
+                    if row.noted <= began {
+                        doubtful.insert(row.ino);
+                    }
+                } else if judge(Some(&row), None, began) == Verdict::Vanished {
+                    found.vanished.push(row);
+                }
+            }
+        }
+        if !recursive {
+            return Ok(());
+        }
+        // A machine that deletes a directory's last file writes its marker a moment later: so look twice.
+        let before = std::mem::replace(&mut *self.puller.doubtful.lock(), doubtful.clone());
+        found.vanished_directories = doubtful.into_iter().filter(|ino| before.contains(ino)).collect();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_shows_keys_and_all_directories_above_them() {
+        let mut shown = Shown::default();
+        ["a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"]
+            .iter()
+            .for_each(|key| shown.add(key));
+        for key in ["a/", "a/b/", "a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"] {
+            assert!(shown.has(key), "{key}");
+        }
+        for key in ["a", "a/b", "a/c/", "f.md/", "e/x", "g/"] {
+            assert!(!shown.has(key), "{key}");
+        }
+    }
+}
