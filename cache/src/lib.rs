@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod merge;
 pub mod replica;
 pub mod store;
 pub mod types;
@@ -18,4 +19,5 @@ mod state;
 
 pub use error::{Error, Need, Result};
 pub use replica::{Options, Replica};
+pub use state::ConflictKind;
 pub use types::*;

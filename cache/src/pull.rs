@@ -158,7 +158,15 @@ impl Replica {
     /// Follows the bucket until the replica is closed: feeds and listings each at their own pace, so that a long listing delays no feed.
     pub(crate) async fn run_puller(self: Arc<Self>) {
         self.note_use();
+        // What has changed since the last run, in a bucket of any size.
+        self.puller.list_soon.store(true, Ordering::Release);
         tokio::join!(Arc::clone(&self).run_feeds(), self.run_listings());
+    }
+
+    /// Looks at the whole bucket and brings about what differs, and returns when that is done: what the loop does by itself, for those who own
+    /// the time.
+    pub async fn pull_once(self: &Arc<Self>) -> Result<()> {
+        self.look_at_everything().await.map(drop)
     }
 
     async fn run_feeds(self: Arc<Self>) {
@@ -194,7 +202,10 @@ impl Replica {
         while !self.stopping.load(Ordering::Acquire) {
             tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
             let now_ms = self.now_ms();
-            let others_quiet_ms = now_ms.saturating_sub(self.puller.others_ms.load(Ordering::Acquire));
+            let others_quiet_ms = match self.puller.others_ms.load(Ordering::Acquire) {
+                0 => u64::MAX,
+                last_ms => now_ms.saturating_sub(last_ms),
+            };
             let interval_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, pages);
             self.puller.interval_ms.store(interval_ms, Ordering::Release);
             let once_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, 1);
@@ -214,11 +225,8 @@ impl Replica {
             }
             self.puller.list_soon.store(false, Ordering::Release);
             let looked = self.look_at_everything().await;
-            if let Ok((differences, read)) = looked {
+            if let Ok(read) = looked {
                 pages = read;
-                if differences > 0 {
-                    self.puller.others_ms.store(now_ms, Ordering::Release);
-                }
             } else if soon {
                 self.puller.list_soon.store(true, Ordering::Release);
             }
@@ -233,11 +241,9 @@ impl Replica {
     async fn look_at_hot_directories(self: &Arc<Self>) {
         let hot: Vec<Ino> = self.puller.hot.lock().0.iter().map(|(dir, ())| *dir).collect();
         for dir in hot {
-            match self.look_at_directory(dir).await {
-                Ok(0) => {}
-                Ok(_) => self.puller.others_ms.store(self.now_ms(), Ordering::Release),
-                // The look at the whole bucket says why.
-                Err(_) => return,
+            // The look at the whole bucket says why.
+            if self.look_at_directory(dir).await.is_err() {
+                return;
             }
         }
     }

@@ -10,9 +10,13 @@
 mod conflict;
 mod directory;
 mod keys;
+mod merging;
+mod moved;
 mod plan;
 mod run;
 mod upload;
+
+pub(crate) use keys::resolve_key;
 
 use crate::error::{Error, Result};
 use crate::replica::Replica;
@@ -53,6 +57,8 @@ pub(crate) struct Pusher {
     failures: Mutex<HashMap<Ino, Failure>>,
     /// Not before then (monotonic, ms), hurry or not: something else must be stored first.
     postponed: Mutex<HashMap<Ino, u64>>,
+    /// Disputes that wait for a program to be done with the file, since then (monotonic, ms).
+    waiting_since: Mutex<HashMap<Ino, u64>>,
 }
 
 #[derive(Default)]
@@ -128,6 +134,10 @@ impl Replica {
         let failures = self.pusher.failures.lock();
         let mut postponed = self.pusher.postponed.lock();
         postponed.retain(|ino, _| tables.dirty.contains_key(ino));
+        self.pusher
+            .waiting_since
+            .lock()
+            .retain(|ino, _| tables.dirty.contains_key(ino));
         let mut in_flight = self.pusher.in_flight.lock();
         if tables.dirty.is_empty() {
             self.pusher.owed.store(false, Ordering::Release);
@@ -151,6 +161,13 @@ impl Replica {
         in_flight.inodes.extend(due.iter().map(|(_, _, ino)| *ino));
         tables.dirty.shrink_to(1024);
         due.into_iter().map(|(_, _, ino)| ino).collect()
+    }
+
+    /// Pushes what is due now, and returns when that is done: what the loop does by itself, for those who own the time.
+    pub async fn write_back_once(self: &Arc<Self>) {
+        for ino in self.due(PUSHES_MAX) {
+            Arc::clone(self).push_one(ino).await;
+        }
     }
 
     async fn push_one(self: Arc<Self>, ino: Ino) {

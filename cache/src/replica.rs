@@ -8,12 +8,15 @@
 
 mod allocate;
 mod attrs;
+mod base;
 mod conflict_name;
+mod conflicts;
 mod content;
 mod effect;
 mod evict;
 mod fetch;
 mod flights;
+mod follow;
 mod lifecycle;
 mod listing;
 mod metadata;
@@ -27,8 +30,10 @@ mod secret;
 mod syncer;
 
 pub(crate) use conflict_name::conflict_name;
+pub use conflicts::ConflictReport;
 pub(crate) use effect::{Spot, Theirs};
 pub(crate) use listing::own_name;
+pub(crate) use op::Op;
 pub(crate) use remote_change::Offer;
 pub use remote_change::{Announcer, FOREIGN, RemoteChange, RemoteChangeKind};
 pub use report::*;
@@ -84,6 +89,12 @@ pub trait Observer: Send + Sync + 'static {
     fn inode_changed(&self, ino: Ino);
 }
 
+/// Tells which files programs have open for writing: their content is not replaced under them.
+pub trait Writers: Send + Sync + 'static {
+    /// Whether some program of this machine may write to the inode without opening it again. Asked only when versions were to be merged.
+    fn is_open_for_writing(&self, ino: Ino) -> bool;
+}
+
 /// Contents up to this size live inside `state.db`.
 pub(crate) const INLINE_BYTES_MAX: u64 = 64 << 10;
 
@@ -108,6 +119,7 @@ pub struct Replica {
     references: Mutex<HashMap<Ino, u64>>,
     pub(crate) runtime: tokio::runtime::Handle,
     observer: RwLock<Option<Arc<dyn Observer>>>,
+    writers: RwLock<Option<Arc<dyn Writers>>>,
     flights: Flights,
     deletions: Mutex<listing::Deletions>,
     pub(crate) pusher: Pusher,
@@ -171,6 +183,12 @@ impl Replica {
 
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
         self.observer.read().clone()
+    }
+
+    /// Whether a program has the inode open for writing, as far as can be known.
+    pub(crate) fn is_being_written(&self, ino: Ino) -> bool {
+        let writers = self.writers.read().clone();
+        writers.is_some_and(|writers| writers.is_open_for_writing(ino))
     }
 
     fn writable(&self) -> Result<()> {

@@ -12,6 +12,7 @@
 //! Owns SQL. Does not own meaning: which mutations an operation consists of is `replica`'s and `push`'s business.
 
 mod apply;
+mod base;
 mod cache;
 mod commit;
 mod journal;
@@ -21,7 +22,8 @@ mod row;
 mod schema;
 
 pub(crate) use query::DirectoryKey;
-pub(crate) use record::{Dentry, Inode, LoggedChange, Mutation, Place, Remote};
+pub use record::ConflictKind;
+pub(crate) use record::{Base, BaseMetadata, Conflict, Dentry, Inode, LoggedChange, Mutation, Place, Remote};
 
 use crate::error::{Error, Result};
 use crate::types::Ino;
@@ -50,6 +52,8 @@ pub(crate) struct Debt {
     pub(crate) due_ms: u64,
     /// When it was first owed in this run, on the monotonic clock; 0 if before.
     pub(crate) first_ms: u64,
+    /// When a program last wrote to it in this run, on the monotonic clock; 0 if none did.
+    pub(crate) written_ms: u64,
     /// The newest operation on it: once that is flushed, the inode is *synced*.
     pub(crate) op: u64,
 }
@@ -76,6 +80,7 @@ pub(crate) struct Tables {
     /// Content on the local disk, in bytes, by inode; the order is that of last use.
     pub(crate) local: lru::LruCache<Ino, u64>,
     pub(crate) local_bytes: u64,
+    bases: base::Bases,
 }
 
 /// `state.db` and its journal.
@@ -107,6 +112,7 @@ impl State {
             directory_keys: HashMap::new(),
             local: lru::LruCache::unbounded(),
             local_bytes: 0,
+            bases: base::Bases::default(),
         };
         tables.recover()?;
         let checkpointer = schema::open_for_checkpoints(&path).map_err(|e| database("open a second connection", &e))?;

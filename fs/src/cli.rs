@@ -4,6 +4,7 @@
 //! (`daemon`) or the protocol (`control`).
 
 pub(crate) mod args;
+mod conflicts;
 mod events;
 mod find;
 mod mount;
@@ -51,6 +52,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Sync(args) => wait::sync(&args),
+        Command::Conflicts(args) => conflicts::run(&args),
         Command::Search(args) => find::search(&args),
         Command::Backlinks(args) => find::backlinks(&args),
         Command::Links(args) => find::links(&args),

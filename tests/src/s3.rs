@@ -73,6 +73,20 @@ impl S3Client {
         Ok((response.status == 200).then_some(response.body))
     }
 
+    /// An object's bytes and its ETag, or `None` when there is none.
+    pub fn get_with_etag(&self, key: &str) -> Result<Option<(Vec<u8>, String)>> {
+        let response = self.call("GET", key, &[], vec![], b"")?.expect(&[200, 404], key)?;
+        let etag = response.headers.get("etag").cloned().unwrap_or_default();
+        Ok((response.status == 200).then_some((response.body, etag)))
+    }
+
+    /// Stores an object if it still has this ETag (as `get_with_etag` tells it); says whether it had.
+    pub fn put_if_match(&self, key: &str, body: &[u8], etag: &str) -> Result<bool> {
+        let headers = vec![("if-match".into(), etag.into())];
+        let response = self.call("PUT", key, &[], headers, body)?;
+        Ok(response.expect(&[200, 404, 409, 412], key)?.status == 200)
+    }
+
     /// An object's user metadata, or `None` when there is no such object.
     pub fn head(&self, key: &str) -> Result<Option<Metadata>> {
         let response = self.call("HEAD", key, &[], vec![], b"")?.expect(&[200, 404], key)?;

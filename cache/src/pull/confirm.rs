@@ -4,11 +4,12 @@
 
 use super::Look;
 use crate::error::{Error, Result};
-use crate::replica::{Replica, Theirs};
+use crate::replica::{FOREIGN, Replica, Theirs};
 use crate::state::Place;
 use crate::store::{ObjectInfo, ObjectKey, ObjectMetadata, StoreResult};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Text notes up to this size are fetched as soon as they are known.
 const PINNED_BYTES_MAX: u64 = 1 << 20;
@@ -128,6 +129,10 @@ impl Replica {
             Some(user) => Some(self.complete(&key, &info.etag, ObjectMetadata::decode(&user)).await?),
             None => None,
         };
+        // What notefs writes bears a write id.
+        if look.origin == FOREIGN && meta.as_ref().is_none_or(|meta| meta.write_id.is_none()) {
+            self.puller.others_ms.store(self.now_ms(), Ordering::Release);
+        }
         Ok(Some(theirs(look, info, meta, bytes, began)))
     }
 

@@ -65,21 +65,21 @@ pub(super) struct Differences {
 }
 
 impl Replica {
-    /// Looks at the whole bucket and brings about what differs; answers how many differences there were, and how many pages.
-    pub(super) async fn look_at_everything(self: &Arc<Self>) -> Result<(usize, u64)> {
+    /// Looks at the whole bucket and brings about what differs; answers how many pages there were.
+    pub(super) async fn look_at_everything(self: &Arc<Self>) -> Result<u64> {
         let _reading = self.read_listing();
         let (began, known) = self.view(|tables| Ok((tables.op(), tables.live_inode(ROOT_INO)?.known)))?;
         if !known {
-            return Ok((0, 0));
+            return Ok(0);
         }
         let found = self.compare("", true, began).await?;
-        let (count, pages) = (found.looks.len() + found.vanished.len(), found.pages);
+        let pages = found.pages;
         self.bring_about(found, began).await?;
-        Ok((count, pages))
+        Ok(pages)
     }
 
-    /// Looks at the names in one directory alone; answers how many differed.
-    pub(super) async fn look_at_directory(self: &Arc<Self>, dir: Ino) -> Result<usize> {
+    /// Looks at the names in one directory alone.
+    pub(super) async fn look_at_directory(self: &Arc<Self>, dir: Ino) -> Result<()> {
         let _reading = self.read_listing();
         let place = self.view(|tables| {
             let known = tables.inode(dir)?.is_some_and(|inode| inode.known && inode.nlink > 0);
@@ -92,11 +92,9 @@ impl Replica {
                 },
             ))
         })?;
-        let (began, Some(prefix)) = place else { return Ok(0) };
+        let (began, Some(prefix)) = place else { return Ok(()) };
         let found = self.compare(&prefix, false, began).await?;
-        let count = found.looks.len() + found.vanished.len();
-        self.bring_about(found, began).await?;
-        Ok(count)
+        self.bring_about(found, began).await
     }
 
     /// A listing may be a moment old: where only a few objects have vanished from it, each is asked for.

@@ -1,17 +1,29 @@
 //! When a condition fails: was it our own write whose answer was lost, or was somebody else faster?
 //!
-//! Nothing is dropped: what others stored keeps the name, what was written here becomes a conflict copy beside it. An edit beats a delete.
+//! Nothing is dropped. A file that went is stored anew, or followed to its new name ([`super::moved`]). What others stored is merged with
+//! what was written here ([`super::merging`]); where that cannot be, theirs keeps the name and ours becomes a conflict copy beside
+//! it: both are ordinary files.
 
 use super::run::Snapshot;
 use crate::error::Result;
 use crate::replica::{Replica, conflict_name};
-use crate::state::{Dentry, Inode, LoggedChange, Mutation, Remote};
+use crate::state::{Base, BaseMetadata, Conflict, ConflictKind, Dentry, Inode, LoggedChange, Mutation, Place, Remote};
 use crate::store::{ETag, ObjectInfo, ObjectKey, ObjectMetadata, PartialMetadata};
-use crate::types::FileKind;
+use crate::types::{FileKind, Ino};
+use bytes::Bytes;
+use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Contents up to this size are compared byte by byte before they are called a conflict.
-const COMPARE_BYTES_MAX: u64 = 8 << 20;
+/// How a dispute about a key ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The key holds our version.
+    Ours,
+    /// The ledger says something else now: plan again.
+    Again,
+    /// Not now; the inode has been put off.
+    Later,
+}
 
 /// Whose object is in the way.
 enum Owner {
@@ -22,62 +34,127 @@ enum Owner {
     Somebody,
 }
 
+/// Their object: what is known of it, and its content if that is small enough to be looked at.
+pub(super) struct Theirs {
+    pub(super) info: ObjectInfo,
+    pub(super) meta: PartialMetadata,
+    pub(super) bytes: Option<Bytes>,
+}
+
 impl Replica {
-    /// Finds out why a condition failed and mends the ledger. `true`: the key holds our version; `false`: plan again.
-    pub(super) async fn settle_dispute(self: &Arc<Self>, snapshot: &Snapshot, key: &ObjectKey) -> Result<bool> {
-        let Some(inode) = &snapshot.inode else { return Ok(true) };
+    /// Finds out why a condition failed and mends the ledger.
+    pub(super) async fn settle_dispute(self: &Arc<Self>, snapshot: &Snapshot, key: &ObjectKey) -> Result<Verdict> {
+        let Some(inode) = &snapshot.inode else {
+            return Ok(Verdict::Ours);
+        };
         let head = self.store.head(key).await;
         self.note_health(&head);
         let Some(info) = head? else {
+            if let Some(place) = self.find_moved(key.as_str()).await? {
+                self.follow_rename(snapshot, key.as_str(), &place, None)?;
+                return Ok(Verdict::Again);
+            }
             self.note_deletion(key.as_str());
             self.change(|op| {
                 op.push(Mutation::DropRemote(key.as_str().to_owned()));
                 Ok(())
             })?;
-            return Ok(false);
+            return Ok(Verdict::Again);
         };
-        match self.owner(inode, &info) {
-            Owner::ThisWrite => self
-                .note_written(snapshot, inode, key.as_str(), info.etag)
-                .map(|()| true),
-            Owner::Ourselves => self.note_held(snapshot, key, info.etag, 0).map(|()| false),
-            Owner::Somebody if self.same_bytes(inode, key, &info).await? => self
-                .note_held(snapshot, key, info.etag, inode.content_version)
-                .map(|()| false),
-            Owner::Somebody => self.keep_both(snapshot, key, &info).map(|()| false),
+        match self.owner(inode, key.as_str(), &info)? {
+            Owner::ThisWrite => {
+                self.note_written(snapshot, key.as_str(), info.etag.clone(), None)?;
+                self.fetch_base(snapshot.ino, key, &info).await?;
+                Ok(Verdict::Ours)
+            }
+            Owner::Ourselves => {
+                self.note_held(snapshot, key, info.etag.clone(), 0)?;
+                self.fetch_base(snapshot.ino, key, &info).await?;
+                Ok(Verdict::Again)
+            }
+            Owner::Somebody => self.reconcile(snapshot, key, &info).await,
         }
     }
 
-    /// Whether this replica wrote the object.
-    pub(super) fn wrote(&self, info: &ObjectInfo) -> bool {
+    /// Whether this replica wrote the object, under this very key. Our own write id alone does not say so: a copy that somebody made of
+    /// another note of ours bears it, too.
+    pub(super) fn wrote(&self, info: &ObjectInfo, key: &str, of: Option<Ino>) -> Result<bool> {
         let id = info.user.as_ref().and_then(|user| user.write_id()).unwrap_or_default();
-        id.split('.').next() == Some(self.writer_id.as_str())
+        let mut parts = id.split('.');
+        if parts.next() != Some(self.writer_id.as_str()) {
+            return Ok(false);
+        }
+        let Some(ino) = parts.next().and_then(|ino| u64::from_str_radix(ino, 16).ok()) else {
+            return Ok(false);
+        };
+        self.view(|tables| {
+            let noted = tables.remote(key)?.is_some_and(|remote| remote.ino == ino);
+            Ok(noted || of == Some(ino) || tables.was_tried(key, ino))
+        })
     }
 
-    fn owner(&self, inode: &Inode, info: &ObjectInfo) -> Owner {
+    fn owner(&self, inode: &Inode, key: &str, info: &ObjectInfo) -> Result<Owner> {
         let id = info.user.as_ref().and_then(|user| user.write_id()).unwrap_or_default();
-        if id == self.write_id(inode) {
+        Ok(if id == self.write_id(inode) {
             Owner::ThisWrite
-        } else if self.wrote(info) {
+        } else if self.wrote(info, key, Some(inode.ino))? {
             Owner::Ourselves
         } else {
             Owner::Somebody
-        }
+        })
     }
 
-    async fn same_bytes(self: &Arc<Self>, inode: &Inode, key: &ObjectKey, info: &ObjectInfo) -> Result<bool> {
-        if info.size != inode.size || info.size > COMPARE_BYTES_MAX || inode.kind != FileKind::File {
-            return Ok(false);
+    /// What the bucket holds is not what is here any more: keeps it as a base, in case that somebody is faster once more.
+    async fn fetch_base(&self, ino: Ino, key: &ObjectKey, info: &ObjectInfo) -> Result<()> {
+        let known = self.base_of(key.as_str())?.is_some_and(|base| base.bytes.is_some());
+        if known || info.size > crate::merge::MERGE_BYTES_MAX as u64 {
+            return Ok(());
         }
-        let theirs = self.store.get(key, None, Some(&info.etag)).await;
-        self.note_health(&theirs);
-        let Some(theirs) = theirs? else { return Ok(false) };
-        let ours = self.read(inode.ino, 0, inode.size as usize)?;
-        Ok(ours == theirs.bytes)
+        let got = self.store.get(key, None, Some(&info.etag)).await;
+        self.note_health(&got);
+        let Some(object) = got?.filter(|object| crate::merge::is_text(&object.bytes)) else {
+            return Ok(());
+        };
+        let inode = self.view(|tables| tables.inode(ino))?;
+        let meta = object
+            .info
+            .user
+            .as_ref()
+            .map(ObjectMetadata::decode)
+            .unwrap_or_default();
+        if let Some(inode) = inode {
+            self.keep_base(key, &info.etag, base_metadata(&inode, &meta, Vec::new()), object.bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a text as the base of what is stored under a key.
+    pub(super) fn keep_base(&self, key: &ObjectKey, etag: &ETag, metadata: BaseMetadata, bytes: Bytes) -> Result<()> {
+        self.change(|op| {
+            let current = op
+                .tables
+                .remote(key.as_str())?
+                .is_some_and(|remote| remote.etag == etag.0);
+            if current && op.tables.has_room_for_base(bytes.len() as u64) {
+                op.push(Mutation::PutBase(Base {
+                    key: key.as_str().to_owned(),
+                    etag: etag.0.clone(),
+                    metadata,
+                    bytes: Some(bytes.to_vec().into()),
+                }));
+            }
+            Ok(())
+        })
     }
 
     /// The key holds something that may be overwritten: its version is the next condition.
-    fn note_held(&self, snapshot: &Snapshot, key: &ObjectKey, etag: ETag, content_version: u64) -> Result<()> {
+    pub(super) fn note_held(
+        &self,
+        snapshot: &Snapshot,
+        key: &ObjectKey,
+        etag: ETag,
+        content_version: u64,
+    ) -> Result<()> {
         self.change(|op| {
             let key = key.as_str().to_owned();
             op.push(Mutation::PutRemote(Remote {
@@ -93,7 +170,13 @@ impl Replica {
     }
 
     /// Theirs keeps the name, ours gets one of its own; both are ordinary files.
-    fn keep_both(&self, snapshot: &Snapshot, key: &ObjectKey, info: &ObjectInfo) -> Result<()> {
+    pub(super) fn keep_both(
+        &self,
+        snapshot: &Snapshot,
+        key: &ObjectKey,
+        theirs: &Theirs,
+        kind: ConflictKind,
+    ) -> Result<()> {
         let moved = self.change(|op| {
             let mut moved = None;
             for name in op.tables.names_of(snapshot.ino)? {
@@ -110,9 +193,26 @@ impl Replica {
             }
             let cookie = op.tables.new_cookie();
             let ino = op.tables.new_ino();
-            let user = info.user.clone().unwrap_or_default();
-            let theirs = foreign_inode(ino, info, &ObjectMetadata::decode(&user), self);
-            op.put(&theirs);
+            let mut inode = foreign_inode(ino, theirs, self);
+            if let Some(bytes) = theirs
+                .bytes
+                .as_ref()
+                .filter(|bytes| inode.kind == FileKind::File && !bytes.is_empty())
+            {
+                inode.place = Place::Inline;
+                op.push(Mutation::PutContent {
+                    ino,
+                    bytes: Cow::Owned(bytes.to_vec()),
+                });
+            }
+            op.put(&inode);
+            for (name, value) in theirs.meta.xattrs.iter().flatten() {
+                op.push(Mutation::PutXattr {
+                    ino,
+                    name: name.clone(),
+                    value: value.clone(),
+                });
+            }
             op.push(Mutation::PutDentry(Dentry { ino, ..name.clone() }));
             op.push(Mutation::PutDentry(Dentry {
                 name: copy.clone(),
@@ -120,12 +220,10 @@ impl Replica {
                 segment: None,
                 ..name.clone()
             }));
-            let etag = info.etag.0.clone();
-            let key = key.as_str().to_owned();
             op.push(Mutation::PutRemote(Remote {
-                key,
+                key: key.as_str().to_owned(),
                 ino,
-                etag,
+                etag: theirs.info.etag.0.clone(),
                 content_version: 1,
                 meta_version: 1,
                 noted: 0,
@@ -133,15 +231,13 @@ impl Replica {
             op.owe(snapshot.ino);
             op.log(LoggedChange::Content(snapshot.ino));
             op.push(Mutation::AddBacklog(ino));
-            let count = op
-                .tables
-                .meta("conflicts")?
-                .and_then(|count| count.parse::<u64>().ok())
-                .unwrap_or(0);
-            op.push(Mutation::PutMeta {
-                name: "conflicts".into(),
-                value: (count + 1).to_string(),
-            });
+            let path = op.tables.path_of(name.parent, &name.name)?;
+            op.push(Mutation::PutConflict(self.conflict(
+                op.now,
+                (snapshot.ino, ino),
+                path,
+                kind,
+            )));
             Ok(Some((name, copy)))
         })?;
         if let Some((name, copy)) = moved {
@@ -158,10 +254,46 @@ impl Replica {
         }
         Ok(())
     }
+
+    /// A conflict to be remembered: the inode that holds our version (or nothing of its own), and that with theirs.
+    pub(super) fn conflict(
+        &self,
+        when: crate::types::Timestamp,
+        inodes: (Ino, Ino),
+        path: Vec<u8>,
+        kind: ConflictKind,
+    ) -> Conflict {
+        let host = self.options.host.clone();
+        let (ino, note) = inodes;
+        Conflict {
+            ino,
+            note,
+            path,
+            host,
+            when,
+            kind,
+        }
+    }
 }
 
-fn foreign_inode(ino: u64, info: &ObjectInfo, meta: &PartialMetadata, replica: &Replica) -> Inode {
-    let options = &replica.options;
+/// The metadata of their object; what it does not say is as it was.
+pub(super) fn base_metadata(was: &Inode, meta: &PartialMetadata, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> BaseMetadata {
+    BaseMetadata {
+        mode: meta.mode.unwrap_or(was.mode),
+        uid: meta.uid.unwrap_or(was.uid),
+        gid: meta.gid.unwrap_or(was.gid),
+        mtime: meta.mtime.unwrap_or(was.mtime),
+        // An object of notefs that names none has none.
+        xattrs: match (&meta.xattrs, &meta.write_id) {
+            (Some(known), _) => known.clone(),
+            (None, Some(_)) => Vec::new(),
+            (None, None) => xattrs,
+        },
+    }
+}
+
+fn foreign_inode(ino: u64, theirs: &Theirs, replica: &Replica) -> Inode {
+    let (info, meta, options) = (&theirs.info, &theirs.meta, &replica.options);
     let owner = (
         meta.uid.unwrap_or(options.default_uid),
         meta.gid.unwrap_or(options.default_gid),

@@ -39,7 +39,7 @@ impl Replica {
 }
 
 /// The inode whose name has this key by the ordinary mapping, if there is one.
-pub(super) fn resolve_key(tables: &mut Tables, key: &str) -> Result<Option<Ino>> {
+pub(crate) fn resolve_key(tables: &mut Tables, key: &str) -> Result<Option<Ino>> {
     let mut at = ROOT_INO;
     for segment in key.trim_end_matches('/').split('/') {
         let name = unescape_segment(segment);

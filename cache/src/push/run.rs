@@ -1,13 +1,16 @@
 //! One round for one inode: look, plan, act, note.
 
+use super::conflict::Verdict;
 use super::contradiction;
 use super::keys::resolve_key;
 use super::plan::{Delete, Plan, Situation, Write, plan};
 use crate::error::{Error, Result};
+use crate::merge::is_text;
 use crate::replica::Replica;
-use crate::state::{Inode, Mutation, Place, Remote};
-use crate::store::{Condition, Deleted, ETag, Listed, ObjectKey, Written};
+use crate::state::{Base, BaseMetadata, Inode, Mutation, Place, Remote};
+use crate::store::{Condition, Deleted, ETag, Listed, ObjectInfo, ObjectKey, Written};
 use crate::types::Ino;
+use bytes::Bytes;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,8 +53,10 @@ impl Replica {
                 continue;
             }
             let (snapshot, plan) = self.look(ino)?;
-            if self.act(&snapshot, &plan).await? {
-                return self.settle(&snapshot);
+            match self.act(&snapshot, &plan).await? {
+                Verdict::Ours => return self.settle(&snapshot),
+                Verdict::Again => {}
+                Verdict::Later => return Ok(()),
             }
         }
         Err(contradiction("conditions keep failing"))
@@ -70,6 +75,12 @@ impl Replica {
             keys.sort_unstable();
             Ok(keys)
         })
+    }
+
+    /// The inode as it is now, if it still has a name.
+    pub(super) fn snapshot(&self, ino: Ino) -> Result<Option<Snapshot>> {
+        let (snapshot, _) = self.look(ino)?;
+        Ok((!snapshot.wanted.is_empty()).then_some(snapshot))
     }
 
     fn look(&self, ino: Ino) -> Result<(Snapshot, Plan)> {
@@ -126,8 +137,8 @@ impl Replica {
         })
     }
 
-    /// Does what was planned; `false` if the bucket was not as expected and the inode must be looked at again.
-    async fn act(self: &Arc<Self>, snapshot: &Snapshot, plan: &Plan) -> Result<bool> {
+    /// Does what was planned, unless the bucket is not as expected.
+    async fn act(self: &Arc<Self>, snapshot: &Snapshot, plan: &Plan) -> Result<Verdict> {
         for write in &plan.writes {
             let (Write::Put { key, .. } | Write::Copy { key, .. }) = write;
             self.preserve_other(snapshot.ino, key).await?;
@@ -136,17 +147,20 @@ impl Replica {
                 Write::Put { key, condition } => self.put(snapshot, key, condition).await?,
                 Write::Copy { from, etag, key } => self.copy(snapshot, from, etag, key).await?,
             };
-            if !done {
-                return Ok(false);
+            if done != Verdict::Ours {
+                return Ok(done);
             }
         }
         if !plan.deletes.is_empty() && snapshot.inode.as_ref().is_some_and(|inode| inode.nlink == 0) {
             self.fetch_whole(snapshot.ino).await?;
         }
         for delete in &plan.deletes {
-            self.delete(snapshot.ino, delete).await?;
+            let done = self.delete(snapshot, delete).await?;
+            if done != Verdict::Ours {
+                return Ok(done);
+            }
         }
-        Ok(true)
+        Ok(Verdict::Ours)
     }
 
     /// The object that is about to be overwritten may be the only place of another file's content.
@@ -168,25 +182,32 @@ impl Replica {
         }
     }
 
-    async fn put(self: &Arc<Self>, snapshot: &Snapshot, key: &str, condition: &Condition) -> Result<bool> {
-        let Some(inode) = &snapshot.inode else { return Ok(true) };
+    async fn put(self: &Arc<Self>, snapshot: &Snapshot, key: &str, condition: &Condition) -> Result<Verdict> {
+        let Some(inode) = &snapshot.inode else {
+            return Ok(Verdict::Ours);
+        };
         let parsed = parse(key)?;
         let written = self.upload(inode, &snapshot.xattrs, &parsed, condition).await?;
         match written {
-            Some(Written::Done(etag)) => self.note_written(snapshot, inode, key, etag).map(|()| true),
-            Some(Written::ConditionFailed) => self.settle_dispute(snapshot, &parsed).await,
-            None => Ok(false),
+            Some((Written::Done(etag), body)) => {
+                let body = (inode.size == body.len() as u64).then_some(body);
+                self.note_written(snapshot, key, etag, body).map(|()| Verdict::Ours)
+            }
+            Some((Written::ConditionFailed, _)) => self.settle_dispute(snapshot, &parsed).await,
+            None => Ok(Verdict::Again),
         }
     }
 
-    async fn copy(self: &Arc<Self>, snapshot: &Snapshot, from: &str, etag: &ETag, key: &str) -> Result<bool> {
-        let Some(inode) = &snapshot.inode else { return Ok(true) };
+    async fn copy(self: &Arc<Self>, snapshot: &Snapshot, from: &str, etag: &ETag, key: &str) -> Result<Verdict> {
         let (source, target) = (parse(from)?, parse(key)?);
         let copied = self.store.copy(&source, etag, &target, &Condition::Absent).await;
         self.note_health(&copied);
         match copied {
-            Ok(Written::Done(etag)) => self.note_written(snapshot, inode, key, etag).map(|()| true),
-            Ok(Written::ConditionFailed) => self.put(snapshot, key, &Condition::Absent).await,
+            Ok(Written::Done(etag)) => self.note_written(snapshot, key, etag, None).map(|()| Verdict::Ours),
+            Ok(Written::ConditionFailed) => match self.source_changed(snapshot, &source, etag, key).await? {
+                Some(verdict) => Ok(verdict),
+                None => self.put(snapshot, key, &Condition::Absent).await,
+            },
             Err(error) if error.retryable => Err(error.into()),
             Err(error) => {
                 tracing::debug!(%error, "A copy inside the store was refused; uploading instead");
@@ -195,8 +216,9 @@ impl Replica {
         }
     }
 
-    /// The bucket holds this version under this key.
-    pub(super) fn note_written(&self, snapshot: &Snapshot, inode: &Inode, key: &str, etag: ETag) -> Result<()> {
+    /// The bucket holds this version under this key; `body` is what was sent.
+    pub(super) fn note_written(&self, snapshot: &Snapshot, key: &str, etag: ETag, body: Option<Bytes>) -> Result<()> {
+        let Some(inode) = &snapshot.inode else { return Ok(()) };
         self.pusher.hints_owed.store(true, Ordering::Release);
         self.tell_written(inode, key, &etag.0, snapshot.moved_from.clone())?;
         let (content_version, meta_version) = (inode.content_version, inode.meta_version);
@@ -204,16 +226,27 @@ impl Replica {
             op.push(Mutation::PutRemote(Remote {
                 key: key.to_owned(),
                 ino: inode.ino,
-                etag: etag.0,
+                etag: etag.0.clone(),
                 content_version,
                 meta_version,
                 noted: 0,
             }));
-            if let Some(mut now) = op.tables.inode(inode.ino)?
-                && now.content_version == content_version
-            {
+            let Some(mut now) = op.tables.inode(inode.ino)? else {
+                return Ok(());
+            };
+            if now.content_version == content_version {
                 now.base_version = content_version;
                 op.put(&now);
+            } else if let Some(body) =
+                body.filter(|body| op.tables.has_room_for_base(body.len() as u64) && is_text(body))
+            {
+                // It was written to on the way: what was sent is what the next edit began from.
+                op.push(Mutation::PutBase(Base {
+                    key: key.to_owned(),
+                    etag: etag.0,
+                    metadata: BaseMetadata::of(inode, snapshot.xattrs.clone()),
+                    bytes: Some(body.to_vec().into()),
+                }));
             }
             Ok(())
         })
@@ -222,21 +255,31 @@ impl Replica {
     /// A write whose answer gets lost must not be forgotten: should the file be deleted before the next try, its object would stay.
     fn note_intent(&self, snapshot: &Snapshot, key: &str) -> Result<()> {
         self.change(|op| {
-            if op.tables.remote(key)?.is_none() {
-                op.push(Mutation::PutRemote(Remote {
+            match op.tables.remote(key)? {
+                None => op.push(Mutation::PutRemote(Remote {
                     key: key.to_owned(),
                     ino: snapshot.ino,
                     etag: String::new(),
                     content_version: 0,
                     meta_version: 0,
                     noted: 0,
-                }));
+                })),
+                Some(other) if other.ino != snapshot.ino => {
+                    let ino = snapshot.ino;
+                    if !op.tables.was_tried(key, ino) && op.tables.has_room_for_attempt(key) {
+                        op.push(Mutation::PutAttempt {
+                            key: key.to_owned(),
+                            ino,
+                        });
+                    }
+                }
+                Some(_) => {}
             }
             Ok(())
         })
     }
 
-    async fn delete(self: &Arc<Self>, ino: Ino, delete: &Delete) -> Result<()> {
+    async fn delete(self: &Arc<Self>, snapshot: &Snapshot, delete: &Delete) -> Result<Verdict> {
         let key = parse(&delete.key)?;
         let mut deleted = Deleted::ConditionFailed;
         if !delete.etag.0.is_empty() {
@@ -244,8 +287,14 @@ impl Replica {
             self.note_health(&answer);
             deleted = answer?;
         }
+        let mut theirs = None;
         if deleted == Deleted::ConditionFailed {
-            deleted = self.delete_if_ours(&key).await?;
+            (deleted, theirs) = self.delete_if_ours(&key).await?;
+        }
+        if let Some(info) = theirs.as_ref().filter(|_| !snapshot.wanted.is_empty())
+            && self.bring_along(snapshot.ino, &key, info).await?
+        {
+            return Ok(Verdict::Again);
         }
         self.pusher.hints_owed.store(true, Ordering::Release);
         self.note_deletion(&delete.key);
@@ -254,23 +303,26 @@ impl Replica {
             Ok(())
         })?;
         if deleted == Deleted::ConditionFailed {
-            return self.welcome_back(&key).await;
+            self.welcome_back(&key).await?;
+            self.note_left_behind(snapshot, &delete.key)?;
         }
-        self.tell_gone(ino, &delete.key);
-        Ok(())
+        self.tell_gone(snapshot.ino, &delete.key);
+        Ok(Verdict::Ours)
     }
 
-    /// What is there may be a write of this replica whose answer was lost: then it goes as well.
-    async fn delete_if_ours(&self, key: &ObjectKey) -> Result<Deleted> {
+    /// What is there may be a write of this replica whose answer was lost: then it goes as well. Else it is told.
+    async fn delete_if_ours(&self, key: &ObjectKey) -> Result<(Deleted, Option<ObjectInfo>)> {
         let head = self.store.head(key).await;
         self.note_health(&head);
-        let Some(info) = head? else { return Ok(Deleted::Done) };
-        if !self.wrote(&info) {
-            return Ok(Deleted::ConditionFailed);
+        let Some(info) = head? else {
+            return Ok((Deleted::Done, None));
+        };
+        if !self.wrote(&info, key.as_str(), None)? {
+            return Ok((Deleted::ConditionFailed, Some(info)));
         }
         let deleted = self.store.delete(key, Some(&info.etag)).await;
         self.note_health(&deleted);
-        Ok(deleted?)
+        Ok((deleted?, None))
     }
 
     /// An edit beats a delete: somebody changed the object after we had last seen it, so it is a file again.

@@ -17,15 +17,18 @@ use std::sync::Arc;
 const PUT_WHOLE_BYTES_MAX: u64 = 8 << 20;
 
 impl Replica {
-    /// Uploads the version that `inode` describes; `None` if it has changed meanwhile.
+    /// Uploads the version that `inode` describes, and tells what was sent, if that was little; `None` if it has changed meanwhile.
     pub(super) async fn upload(
         self: &Arc<Self>,
         inode: &Inode,
         xattrs: &[(Vec<u8>, Vec<u8>)],
         key: &ObjectKey,
         condition: &Condition,
-    ) -> Result<Option<Written>> {
+    ) -> Result<Option<(Written, Bytes)>> {
         if inode.kind == FileKind::File && inode.size > 0 {
+            if self.let_go(inode.ino)? {
+                return Ok(None);
+            }
             self.fetch_whole(inode.ino).await?;
         }
         let mut metadata = self.object_metadata(inode, xattrs.to_vec());
@@ -43,7 +46,7 @@ impl Replica {
             };
             let written = self.store.put_large(key, &source, &user, condition).await;
             self.note_health(&written);
-            return Ok(written?);
+            return Ok(written?.map(|written| (written, Bytes::new())));
         }
         if inode.kind == FileKind::File {
             match self.whole(inode)? {
@@ -51,13 +54,13 @@ impl Replica {
                 None => return Ok(None),
             }
         }
-        let written = self.store.put(key, body, &user, condition).await;
+        let written = self.store.put(key, body.clone(), &user, condition).await;
         self.note_health(&written);
-        Ok(Some(written?))
+        Ok(Some((written?, body)))
     }
 
     /// The whole content of a file, if it is still that version.
-    fn whole(&self, inode: &Inode) -> Result<Option<Bytes>> {
+    pub(super) fn whole(&self, inode: &Inode) -> Result<Option<Bytes>> {
         let _shared = self.stripe(inode.ino).read();
         let now = self.view(|tables| {
             let Some(now) = tables.inode(inode.ino)? else {

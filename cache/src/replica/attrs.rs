@@ -1,7 +1,7 @@
 //! Attributes, symlink targets, extended attributes, space.
 
-use super::Replica;
 use super::op::{Op, known_inode};
+use super::{Replica, base};
 use crate::error::{Error, Result};
 use crate::state::{Inode, Mutation};
 use crate::store::USER_METADATA_MAX_BYTES;
@@ -30,6 +30,7 @@ impl Replica {
         self.change(|op| {
             let mut inode = known_inode(op.tables, ino)?;
             let before = inode.clone();
+            base::keep_metadata(op, &before)?;
             apply_ownership(&mut inode, change);
             if let Some(mode) = change.mode {
                 inode.mode = mode & 0o7777;
@@ -99,6 +100,7 @@ impl Replica {
                 (_, Some(at)) => xattrs[at].1 = value.to_vec(),
                 (_, None) => xattrs.push((name.to_vec(), value.to_vec())),
             }
+            base::keep_metadata(op, &inode)?;
             let size = self.object_metadata(&inode, xattrs).encoded_size();
             if size > USER_METADATA_MAX_BYTES {
                 return Err(Error::Posix(libc::ENOSPC));
@@ -121,6 +123,7 @@ impl Replica {
             if !op.tables.xattrs(ino)?.iter().any(|xattr| xattr.0 == name) {
                 return Err(Error::Posix(libc::ENODATA));
             }
+            base::keep_metadata(op, &inode)?;
             op.push(Mutation::DropXattr {
                 ino,
                 name: name.to_vec(),

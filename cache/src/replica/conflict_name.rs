@@ -31,30 +31,7 @@ pub(crate) fn conflict_name(name: &[u8], host: &str, when: Timestamp, nth: u32) 
 
 /// UTC, as `2026-11-21 14-03-22`: no character that any file system refuses.
 fn date(when: Timestamp) -> String {
-    let (days, second) = (when.seconds.div_euclid(86_400), when.seconds.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}-{:02}-{:02}",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
-/// Days since 1970 to a date of the Gregorian calendar (Howard Hinnant's `civil_from_days`).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (
-        yoe + era * 400 + i64::from(month <= 2),
-        month,
-        doy - (153 * mp + 2) / 5 + 1,
-    )
+    when.to_utc_text().replace('T', " ").replace('Z', "").replace(':', "-")
 }
 
 #[cfg(test)]

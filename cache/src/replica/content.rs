@@ -1,6 +1,7 @@
 //! Reading and writing content: inline in the tables while it is small, in blobs when it is large.
 
 use super::attrs::clear_setid;
+use super::base;
 use super::op::{Op, known_inode};
 use super::{INLINE_BYTES_MAX, Replica};
 use crate::blob::ranges;
@@ -94,6 +95,7 @@ impl Replica {
             if inode.place == Place::Nowhere && inode.size > 0 && !covered {
                 return Err(Error::Need(missing(&inode, 0, inode.size)));
             }
+            base::keep(op, ino, None)?;
             op.push(Mutation::WriteContent {
                 ino,
                 offset,
@@ -109,6 +111,7 @@ impl Replica {
     /// Makes the content a blob that is known to be dirty *before* its bytes change: should the daemon die in between, the
     /// bucket is brought up to date with whatever is there.
     pub(super) fn to_blob(&self, ino: Ino) -> Result<()> {
+        self.keep_base_of_blob(ino)?;
         let (inode, owed) = self.view(|tables| {
             let inode = regular(known_inode(tables, ino)?)?;
             Ok((inode, tables.dirty.contains_key(&ino)))
@@ -134,6 +137,7 @@ impl Replica {
         }
         self.change(|op| {
             let mut inode = op.tables.live_inode(ino)?;
+            base::keep(op, ino, None)?;
             op.push(Mutation::DropContent(ino));
             op.push(Mutation::PutPresent { ino, ranges: present });
             inode.place = Place::Blob;
@@ -161,6 +165,7 @@ pub(super) fn content_changed(op: &mut Op<'_>, inode: &mut Inode, drop_setid: bo
     op.put(inode);
     if inode.nlink > 0 {
         op.owe(inode.ino);
+        op.written_to(inode.ino);
         op.content_changed(inode.ino);
     }
 }

@@ -180,7 +180,7 @@ impl Replica {
         }
     }
 
-    /// Somebody else wrote the object. A clean copy follows; one with changes of its own stays, and its upload will find out.
+    /// Somebody else wrote the object. A content that was not changed here follows; another stays, and its upload will find out.
     pub(crate) fn object_changed(&self, known: &Remote, info: &ObjectInfo) -> Result<()> {
         let followed = self.change(|op| {
             let Some(mut inode) = op.tables.inode(known.ino)? else {
@@ -190,7 +190,10 @@ impl Replica {
                 .tables
                 .remote(&known.key)?
                 .is_some_and(|remote| remote.etag == known.etag);
-            if !current || !is_stored(op.tables, &inode)? || op.tables.dirty.contains_key(&inode.ino) {
+            // What is owed may be a name or metadata alone: then nothing of this machine's is lost with the old content.
+            let owed = op.tables.dirty.contains_key(&inode.ino);
+            let untouched = inode.nlink > 0 && inode.base_version == inode.content_version;
+            if !current || !is_stored(op.tables, &inode)? || owed && !untouched {
                 return Ok(false);
             }
             op.push(Mutation::DropContent(inode.ino));
@@ -200,11 +203,13 @@ impl Replica {
             inode.base_version = inode.content_version;
             inode.place = Place::Nowhere;
             inode.size = if inode.kind == FileKind::File { info.size } else { 0 };
-            inode.mtime = info.last_modified;
             inode.ctime = op.now;
-            inode.known = !self.bears_metadata();
+            if !owed {
+                inode.mtime = info.last_modified;
+                inode.known = !self.bears_metadata();
+            }
             let etag = info.etag.0.clone();
-            let (content_version, meta_version) = (inode.content_version, inode.meta_version);
+            let (content_version, meta_version) = (inode.content_version, if owed { 0 } else { inode.meta_version });
             op.push(Mutation::PutRemote(Remote {
                 etag,
                 content_version,

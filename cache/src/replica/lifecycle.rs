@@ -3,7 +3,7 @@
 use super::flights::Flights;
 use super::remote_change::RemoteChanges;
 use super::syncer::Syncer;
-use super::{Health, Observer, Options, Owed, Replica};
+use super::{Health, Observer, Options, Owed, Replica, Writers};
 use crate::blob::Blobs;
 use crate::error::{Error, Result};
 use crate::pull::Puller;
@@ -42,6 +42,7 @@ impl Replica {
             references: Mutex::new(HashMap::new()),
             runtime,
             observer: RwLock::new(None),
+            writers: RwLock::new(None),
             flights: Flights::default(),
             deletions: Mutex::default(),
             pusher: Pusher::default(),
@@ -102,6 +103,11 @@ impl Replica {
     /// Registers the front end that is told of changes from outside; replaces an earlier one.
     pub fn set_observer(&self, observer: Arc<dyn Observer>) {
         *self.observer.write() = Some(observer);
+    }
+
+    /// Registers who knows which files are open for writing; without it, a file that was just written to counts as such.
+    pub fn set_writers(&self, writers: Arc<dyn Writers>) {
+        *self.writers.write() = Some(writers);
     }
 
     /// Waits until everything written before the call is stored, or `deadline` has passed; tells how much is left.

@@ -1,7 +1,7 @@
 //! Names: lookup, creation, links, removal, listing. Renames have their own file.
 
 use super::op::{Op, known_inode};
-use super::{RESERVED_NAME, Replica};
+use super::{RESERVED_NAME, Replica, base};
 use crate::error::{Error, Need, Result};
 use crate::state::{Dentry, Inode, LoggedChange, Mutation, Place};
 use crate::store::{KeyProblem, escape_name};
@@ -224,6 +224,7 @@ impl Replica {
     /// Takes a name away from an inode; without names it goes, or waits for its last user. Returns a blob to remove.
     pub(super) fn lose_name(&self, op: &mut Op<'_>, mut inode: Inode, dentry: &Dentry) -> Result<Option<Ino>> {
         let ino = inode.ino;
+        base::keep_if_replaced(op, ino)?;
         if inode.kind == FileKind::File {
             let path = op.tables.path_of(dentry.parent, &dentry.name)?;
             op.log(LoggedChange::Gone(path));

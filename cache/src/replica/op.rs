@@ -14,6 +14,7 @@ pub(crate) struct Op<'t> {
     pub(crate) tables: &'t mut Tables,
     mutations: Vec<Mutation<'static>>,
     owed: Vec<Ino>,
+    written: Vec<Ino>,
     pub(crate) now: Timestamp,
 }
 
@@ -26,10 +27,11 @@ impl Replica {
             tables: &mut tables,
             mutations: Vec::with_capacity(8),
             owed: Vec::new(),
+            written: Vec::new(),
             now: self.options.clock.now(),
         };
         let value = decide(&mut op)?;
-        let (mutations, owed) = (op.mutations, op.owed);
+        let (mutations, owed, written) = (op.mutations, op.owed, op.written);
         let number = tables.write(&mutations)?;
         let now_ms = self.now_ms();
         let write_back = self.options.write_back.as_millis() as u64;
@@ -38,6 +40,11 @@ impl Replica {
                 debt.op = number;
                 debt.first_ms = if debt.first_ms == 0 { now_ms } else { debt.first_ms };
                 debt.due_ms = (now_ms + write_back).min(debt.first_ms + OWED_AT_MOST_MS.max(write_back));
+            }
+        }
+        for ino in &written {
+            if let Some(debt) = tables.dirty.get_mut(ino) {
+                debt.written_ms = now_ms.max(1);
             }
         }
         let logged = tables.change_seq() != before;
@@ -87,6 +94,11 @@ impl Op<'_> {
             let since_ms = (self.now.as_nanos() / 1_000_000).max(0) as u64;
             self.mutations.push(Mutation::MarkDirty { ino, since_ms, subtree });
         }
+    }
+
+    /// A program has written to this inode.
+    pub(crate) fn written_to(&mut self, ino: Ino) {
+        self.written.push(ino);
     }
 
     /// The index has to read this file (again).

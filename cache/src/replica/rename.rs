@@ -1,8 +1,8 @@
 //! Renames: replacing, refusing to replace, and exchanging, each one durable step.
 
-use super::Replica;
 use super::names::{check_empty, check_key, check_new_name, owe_if_emptied, touch_directory};
 use super::op::Op;
+use super::{Replica, base};
 use crate::error::{Error, Result};
 use crate::state::{Dentry, Inode, LoggedChange, Mutation};
 use crate::store::{KEY_LENGTH_MAX_BYTES, escape_name};
@@ -27,6 +27,10 @@ impl Replica {
         self.writable()?;
         check_new_name(to.0, to.1)?;
         self.check_segment(to.1)?;
+        if let Some((replaced, _)) = self.view(|tables| tables.name(to.0, to.1))? {
+            let _shared = self.stripe(replaced).read();
+            self.keep_base_of_blob(replaced)?;
+        }
         let gone = self.change(|op| {
             let source_dir = op.directory(from.0)?;
             let target_dir = op.directory(to.0)?;
@@ -91,10 +95,14 @@ impl Replica {
                     self.lose_directory(op, target.inode)?;
                     lost_directory = true;
                 }
-                (false, false) => gone = self.lose_name(op, target.inode, &target.dentry)?,
+                (false, false) => {
+                    base::keep(op, target.inode.ino, None)?;
+                    gone = self.lose_name(op, target.inode, &target.dentry)?;
+                }
             }
         }
         log_move(op, &inode, &dentry, &moved)?;
+        resolve_conflict(op, &moved)?;
         inode.ctime = op.now;
         place_directory(op, &mut inode, &moved);
         op.put(&inode);
@@ -160,6 +168,16 @@ impl Replica {
         touch_directory(op, &mut source_dir);
         Ok(())
     }
+}
+
+/// A conflict copy that takes the disputed name ends the conflict: somebody has decided for it.
+fn resolve_conflict(op: &mut Op<'_>, moved: &Dentry) -> Result<()> {
+    if let Some(conflict) = op.tables.conflict_of(moved.ino)?
+        && op.tables.path_of(moved.parent, &moved.name)? == conflict.path
+    {
+        op.push(Mutation::DropConflict(moved.ino));
+    }
+    Ok(())
 }
 
 fn place_directory(op: &mut Op<'_>, inode: &mut Inode, name: &Dentry) {

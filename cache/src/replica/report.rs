@@ -60,7 +60,7 @@ pub struct ReplicaStatus {
     pub owed: Owed,
     /// Uploads, copies and deletions under way now.
     pub in_flight: u64,
-    /// Bytes of content on the local disk.
+    /// Bytes of content on the local disk, with what is kept to merge with.
     pub cache_bytes: u64,
     /// `Options::cache_size_bytes`.
     pub cache_limit_bytes: u64,
@@ -78,7 +78,7 @@ pub struct ReplicaStatus {
     pub skipped_keys: Vec<SkippedKey>,
     /// How many there are in all.
     pub skipped_key_count: u64,
-    /// Conflict copies made since the replica was made.
+    /// Conflicts that nobody has resolved yet.
     pub conflicts: u64,
 }
 
@@ -187,7 +187,7 @@ impl Replica {
             synced_seq: self.synced_seq.load(Ordering::Acquire),
             owed,
             in_flight: self.pusher.in_flight_count(),
-            cache_bytes: tables.local_bytes,
+            cache_bytes: tables.local_bytes + tables.bases_bytes(),
             cache_limit_bytes: self.options.cache_size_bytes,
             requests: self.store.requests(),
             pull: self.pull_status(),
@@ -196,12 +196,7 @@ impl Replica {
             unlisted_directories: tables.count("inode WHERE kind = 1 AND known = 0").unwrap_or(0),
             skipped_keys: skipped.collect(),
             skipped_key_count: tables.count("skipped").unwrap_or(0),
-            conflicts: tables
-                .meta("conflicts")
-                .ok()
-                .flatten()
-                .and_then(|count| count.parse().ok())
-                .unwrap_or(0),
+            conflicts: tables.conflicts().map_or(0, |conflicts| conflicts.len() as u64),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Truncating and extending.
 
+use super::base;
 use super::content::{content_changed, missing, regular};
 use super::op::known_inode;
 use super::{INLINE_BYTES_MAX, Replica};
@@ -16,6 +17,7 @@ impl Replica {
             return Err(Error::Posix(libc::EFBIG));
         }
         let _exclusive = self.stripe(ino).write();
+        self.keep_base_of_blob(ino)?;
         if self.resize_inline(ino, size, clear_setid)? {
             return Ok(());
         }
@@ -36,6 +38,7 @@ impl Replica {
     fn resize_inline(&self, ino: Ino, size: u64, clear_setid: bool) -> Result<bool> {
         let emptied_blob = self.change(|op| {
             let mut inode = regular(known_inode(op.tables, ino)?)?;
+            base::keep(op, ino, None)?;
             if size == 0 {
                 let blob = inode.place == Place::Blob;
                 op.push(Mutation::DropContent(ino));

@@ -46,7 +46,10 @@ impl Tables {
     fn apply_to_ledger(&mut self, mutation: &Mutation<'_>) -> Result<()> {
         match mutation {
             Mutation::PutRemote(remote) => self.put_remote(remote)?,
-            Mutation::DropRemote(key) => self.execute("DELETE FROM remote WHERE key = ?1", params![key])?,
+            Mutation::DropRemote(key) => {
+                self.execute("DELETE FROM remote WHERE key = ?1", params![key])?;
+                self.drop_bases(key, None)?;
+            }
             Mutation::MarkDirty { ino, since_ms, subtree } => self.mark_dirty(*ino, *since_ms, *subtree)?,
             Mutation::ClearDirty(ino) => {
                 self.execute("DELETE FROM dirty WHERE ino = ?1", params![*ino as i64])?;
@@ -73,12 +76,12 @@ impl Tables {
             Mutation::PutMeta { name, value } => {
                 self.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![name, value])?;
             }
-            _ => {}
+            other => self.apply_to_disputes(other)?,
         }
         Ok(())
     }
 
-    fn execute(&mut self, sql: &'static str, parameters: impl rusqlite::Params) -> Result<()> {
+    pub(super) fn execute(&mut self, sql: &'static str, parameters: impl rusqlite::Params) -> Result<()> {
         let done = self
             .connection
             .prepare_cached(sql)
@@ -95,6 +98,7 @@ impl Tables {
         self.cache.put_inode(ino, None);
         self.set_content(ino, None);
         self.execute("DELETE FROM xattr WHERE ino = ?1", params![ino as i64])?;
+        self.drop_conflict(ino)?;
         self.put_present(ino, &[]);
         self.directory_keys.remove(&ino);
         self.set_local(ino, 0);
@@ -183,7 +187,8 @@ impl Tables {
             remote.meta_version as i64,
             op
         ];
-        self.execute("INSERT OR REPLACE INTO remote VALUES (?1, ?2, ?3, ?4, ?5, ?6)", values)
+        self.execute("INSERT OR REPLACE INTO remote VALUES (?1, ?2, ?3, ?4, ?5, ?6)", values)?;
+        self.drop_bases(&remote.key, Some(&remote.etag))
     }
 
     fn mark_dirty(&mut self, ino: Ino, since_ms: u64, subtree: bool) -> Result<()> {
@@ -193,6 +198,7 @@ impl Tables {
             subtree: subtree || old.is_some_and(|debt| debt.subtree),
             due_ms: old.map_or(0, |debt| debt.due_ms),
             first_ms: old.map_or(0, |debt| debt.first_ms),
+            written_ms: old.map_or(0, |debt| debt.written_ms),
             op: self.op,
         };
         self.dirty.insert(ino, debt);

@@ -198,6 +198,7 @@ impl Tables {
                 subtree: row.get(2)?,
                 due_ms: 0,
                 first_ms: 0,
+                written_ms: 0,
                 op: self.op,
             };
             self.dirty.insert(row.get::<_, i64>(0)? as u64, debt);
@@ -218,6 +219,9 @@ impl Tables {
             self.local.put(row.get::<_, i64>(0)? as u64, bytes);
             self.local_bytes += bytes;
         }
+        drop(rows);
+        drop(blobs);
+        self.bases = super::base::Bases::load(&self.connection)?;
         Ok(())
     }
 }

@@ -289,7 +289,7 @@ impl Tables {
         self.many(sql, params![ino as i64, limit as i64], |row| unsigned(row, 0))
     }
 
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         sql: &str,
         parameters: impl rusqlite::Params,
@@ -302,7 +302,7 @@ impl Tables {
         value.map_err(|error| database("read a row", &error))
     }
 
-    fn many<T>(
+    pub(super) fn many<T>(
         &self,
         sql: &str,
         parameters: impl rusqlite::Params,
@@ -320,7 +320,7 @@ impl Tables {
 /// Computed directory keys that are kept.
 const DIRECTORY_KEYS_MAX: usize = 16 * 1024;
 
-fn unsigned(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+pub(super) fn unsigned(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(at).map(|value| value as u64)
 }
 
@@ -334,7 +334,7 @@ fn read_dentry(row: &Row<'_>) -> rusqlite::Result<Dentry> {
     })
 }
 
-fn read_remote(row: &Row<'_>) -> rusqlite::Result<Remote> {
+pub(super) fn read_remote(row: &Row<'_>) -> rusqlite::Result<Remote> {
     Ok(Remote {
         key: row.get(0)?,
         ino: unsigned(row, 1)?,

@@ -145,6 +145,66 @@ pub(crate) struct Remote {
     pub(crate) noted: u64,
 }
 
+/// What the bucket holds under a key, kept before the file is changed here, until the change is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Base {
+    pub(crate) key: String,
+    /// The version that it is; of no use for any other.
+    pub(crate) etag: String,
+    pub(crate) metadata: BaseMetadata,
+    /// The text; `None` for what never merges, and where there was no room.
+    pub(crate) bytes: Option<serde_bytes::ByteBuf>,
+}
+
+/// The metadata of a base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BaseMetadata {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: Timestamp,
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl BaseMetadata {
+    pub(crate) fn of(inode: &Inode, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> BaseMetadata {
+        BaseMetadata {
+            mode: inode.mode,
+            uid: inode.uid,
+            gid: inode.gid,
+            mtime: inode.mtime,
+            xattrs,
+        }
+    }
+}
+
+/// Why two versions are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictKind {
+    /// Both sides changed it, and the changes do not merge.
+    Edited,
+    /// Both sides made a file of this name.
+    Created,
+    /// Both sides renamed it; it has the other side's name, and nothing was kept twice.
+    Renamed,
+}
+
+/// A conflict that nobody has resolved yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Conflict {
+    /// The copy with this machine's version; where there is none, the file itself. It ends when this inode has no name any more.
+    pub(crate) ino: Ino,
+    /// The file with the other version; the same as `ino` where there is no copy.
+    pub(crate) note: Ino,
+    /// The path that was disputed.
+    #[serde(with = "serde_bytes")]
+    pub(crate) path: Vec<u8>,
+    pub(crate) host: String,
+    pub(crate) when: Timestamp,
+    pub(crate) kind: ConflictKind,
+}
+
 /// A change for the index, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum LoggedChange {
@@ -233,4 +293,13 @@ pub(crate) enum Mutation<'a> {
         name: String,
         value: String,
     },
+    /// Kept until the key's row in the ledger goes or gets another version.
+    PutBase(Base),
+    /// This inode may have been written under this key; forgotten with the next answer about the key.
+    PutAttempt {
+        key: String,
+        ino: Ino,
+    },
+    PutConflict(Conflict),
+    DropConflict(Ino),
 }

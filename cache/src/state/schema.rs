@@ -9,9 +9,10 @@ use std::path::Path;
 /// `PRAGMA application_id`: "ntfs" was taken; this is "notf".
 const APPLICATION_ID: i64 = 0x6e6f_7466;
 
-/// `PRAGMA user_version` that this program writes and reads.
-const VERSION: i64 = 1;
+/// `PRAGMA user_version` that this program writes; it reads every one before.
+const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
+/// The tables of version 1.
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE inode (
@@ -42,6 +43,13 @@ CREATE TABLE link (link_id INTEGER PRIMARY KEY, ino INTEGER NOT NULL);
 CREATE TABLE skipped (key TEXT PRIMARY KEY, reason TEXT NOT NULL, alias TEXT) WITHOUT ROWID;
 ";
 
+/// What each further version adds to the one before, from version 2 on.
+const MIGRATIONS: [&str; 1] = ["
+CREATE TABLE base (key TEXT PRIMARY KEY, etag TEXT NOT NULL, metadata BLOB NOT NULL, bytes BLOB);
+CREATE TABLE attempt (key TEXT NOT NULL, ino INTEGER NOT NULL, PRIMARY KEY (key, ino)) WITHOUT ROWID;
+CREATE TABLE conflict (ino INTEGER PRIMARY KEY, record BLOB NOT NULL);
+"];
+
 /// Opens `state.db`, making it if it is not there; refuses one that is damaged, foreign or newer, and leaves it untouched.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
     let fresh = !path.exists();
@@ -51,15 +59,19 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path).map_err(|error| unusable(path, &error.to_string()))?;
     configure(&connection).map_err(|error| unusable(path, &error.to_string()))?;
     let version: i64 = pragma(&connection, "user_version").map_err(|error| unusable(path, &error.to_string()))?;
-    if version == 0 {
-        let create = format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
-        );
-        connection
-            .execute_batch(&create)
-            .map_err(|error| unusable(path, &error.to_string()))?;
+    if version < VERSION {
+        migrate(&connection, version).map_err(|error| unusable(path, &error.to_string()))?;
     }
     Ok(connection)
+}
+
+/// Brings the tables from `version` (0: there are none) to the newest, all or nothing.
+fn migrate(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+    let tables = if version == 0 { TABLES } else { "" };
+    let steps = MIGRATIONS[(version.max(1) - 1) as usize..].concat();
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {tables} {steps} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
+    ))
 }
 
 /// A connection that only moves committed pages from the log into the file.
@@ -118,4 +130,35 @@ fn unusable(path: &Path, why: &str) -> Error {
          mount with another --cache folder, or move this one aside to start afresh from the bucket.",
         path.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_every_older_version_opens_and_keeps_its_rows() {
+        for version in 1..VERSION {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("state.db");
+            let old = Connection::open(&path).unwrap();
+            let steps = MIGRATIONS[..version as usize - 1].concat();
+            let made =
+                format!("{TABLES} {steps} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={version};");
+            old.execute_batch(&made).unwrap();
+            old.execute("INSERT INTO meta VALUES ('writer', 'w')", []).unwrap();
+            drop(old);
+            let opened = open(&path).unwrap();
+            let kept: String = opened
+                .query_row("SELECT value FROM meta", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(
+                (kept.as_str(), pragma(&opened, "user_version").unwrap()),
+                ("w", VERSION)
+            );
+            for table in ["base", "attempt", "conflict"] {
+                opened.execute_batch(&format!("SELECT count(*) FROM {table}")).unwrap();
+            }
+        }
+    }
 }

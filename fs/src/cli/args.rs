@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Wait until everything written is stored in the bucket
     Sync(SyncArgs),
+    /// List what two sides changed at once and what was kept twice, and put an end to it
+    Conflicts(ConflictsArgs),
     /// Find notes by their words
     Search(SearchArgs),
     /// Show the notes that link to a note
@@ -339,6 +341,44 @@ pub(crate) struct SyncArgs {
     /// How long to wait
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
     pub(crate) timeout: Duration,
+}
+
+/// How a conflict ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Resolution {
+    /// The copy, which is what this machine wrote, becomes the note.
+    Ours,
+    /// The note stays as it is, and the copy goes.
+    Theirs,
+    /// Both in an editor, to make one text of them.
+    Merge,
+}
+
+/// `notefs conflicts`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+When two saves race and their texts do not merge, the one that was stored first keeps the name, and the
+other one is kept beside it as `NAME (conflict from HOST DATE)`. Deleting the copy, or renaming it over
+the note, ends the conflict, too.
+
+Examples:
+  notefs conflicts                                The mount around the current folder
+  notefs conflicts ~/notes --json
+  notefs conflicts --diff ~/notes/idea.md
+  notefs conflicts --resolve merge ~/notes/idea.md
+  notefs conflicts --resolve ours ~/notes/idea.md")]
+pub(crate) struct ConflictsArgs {
+    /// A mounted folder or one in it; with --diff or --resolve, the note or its copy
+    pub(crate) path: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long, conflicts_with_all = ["diff", "resolve"])]
+    pub(crate) json: bool,
+    /// Show how the copy differs from the note
+    #[arg(long, requires = "path", conflicts_with = "resolve")]
+    pub(crate) diff: bool,
+    /// End the conflict
+    #[arg(long, value_name = "HOW", requires = "path")]
+    pub(crate) resolve: Option<Resolution>,
 }
 
 /// `notefs search`.

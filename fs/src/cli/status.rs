@@ -131,7 +131,8 @@ fn mount_block(status: &MountStatus) -> String {
     add("requests", requests_line(status));
     add("others", others_line(status));
     if status.conflicts > 0 {
-        add("conflicts", show_count(status.conflicts));
+        let count = show_count(status.conflicts);
+        add("conflicts", format!("{count} (`notefs conflicts` lists them)"));
     }
     if status.unlisted_directories > 0 {
         add("unlisted", show_things(status.unlisted_directories, "folder"));

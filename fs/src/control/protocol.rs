@@ -61,6 +61,13 @@ pub(crate) enum Request {
     },
     /// All tags.
     Tags {},
+    /// The conflicts that are not resolved.
+    Conflicts {},
+    /// Strike one from the list.
+    ConflictDismiss {
+        /// Which.
+        id: u64,
+    },
     /// Build the index anew and wait for the end.
     IndexRebuild {
         /// How long at most.
@@ -139,8 +146,29 @@ pub(crate) enum Answer {
     Tags(IndexRows),
     /// To `Events`: the mount has ended.
     Ended,
+    /// To `Conflicts`, and to `ConflictDismiss` with those that are left.
+    Conflicts(Vec<ConflictRow>),
     /// To `Unmount`, once it is unmounted.
     Unmounted(Left),
+}
+
+/// One conflict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConflictRow {
+    /// Names it.
+    pub(crate) id: u64,
+    /// The note.
+    pub(crate) path: Vec<u8>,
+    /// What this machine wrote, if that was kept beside it.
+    pub(crate) copy: Option<Vec<u8>>,
+    /// The path that was disputed.
+    pub(crate) disputed: Vec<u8>,
+    /// The machine that met the other version.
+    pub(crate) host: String,
+    /// When, in UTC.
+    pub(crate) when: String,
+    /// `edited`, `created` or `renamed`.
+    pub(crate) kind: String,
 }
 
 /// What could not be stored before the end.

@@ -4,11 +4,12 @@
 
 use crate::bridge::IndexProgress;
 use crate::control::protocol::{
-    Behind, CacheUse, FileReport, Indexed, LastError, MountStatus, Owed, Peer, Pull, Requests, SkippedKey, Synced,
-    Written,
+    Behind, CacheUse, ConflictRow, FileReport, Indexed, LastError, MountStatus, Owed, Peer, Pull, Requests, SkippedKey,
+    Synced, Written,
 };
 use crate::control::registry::Record;
-use notefs_cache::replica::{FileStatus, PeerStatus, PullStatus, ReplicaStatus};
+use notefs_cache::ConflictKind;
+use notefs_cache::replica::{ConflictReport, FileStatus, PeerStatus, PullStatus, ReplicaStatus};
 
 /// The whole mount.
 pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: IndexProgress, notes: u64) -> MountStatus {
@@ -87,6 +88,24 @@ fn pull(pull: PullStatus) -> Pull {
         interval_ms: pull.interval_ms,
         peers: pull.peers.into_iter().map(peer).collect(),
         weaker: pull.weaker,
+    }
+}
+
+/// One conflict.
+pub(super) fn conflict_row(conflict: ConflictReport) -> ConflictRow {
+    let kind = match conflict.kind {
+        ConflictKind::Edited => "edited",
+        ConflictKind::Created => "created",
+        ConflictKind::Renamed => "renamed",
+    };
+    ConflictRow {
+        id: conflict.id,
+        path: conflict.path,
+        copy: conflict.copy,
+        disputed: conflict.disputed,
+        host: conflict.host,
+        when: conflict.when.to_utc_text(),
+        kind: kind.to_owned(),
     }
 }
 

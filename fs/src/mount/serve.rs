@@ -70,6 +70,12 @@ impl Handler for Desk {
             Request::Backlinks { path } => self.rows(|index| index.backlinks(&path)).map(Answer::Links),
             Request::Links { path } => self.rows(|index| index.links(&path)).map(Answer::Links),
             Request::Tags {} => self.rows(Index::tags).map(Answer::Tags),
+            Request::Conflicts {} => self.conflicts(),
+            Request::ConflictDismiss { id } => {
+                let gone = self.replica.dismiss_conflict(id);
+                gone.map_err(|error| Failure::new(format!("Could not end the conflict: {error}")))?;
+                self.conflicts()
+            }
             Request::IndexRebuild { timeout_ms } => {
                 self.bridge.rebuild()?;
                 Ok(self.wait_indexed(Instant::now() + Duration::from_millis(timeout_ms), asker))
@@ -88,6 +94,12 @@ impl Desk {
             read_only: self.read_only,
             ..status
         })))
+    }
+
+    fn conflicts(&self) -> Result<Answer, Failure> {
+        let failed = |error: Error| Failure::new(format!("Could not list the conflicts: {error}"));
+        let rows = self.replica.conflicts().map_err(failed)?.into_iter();
+        Ok(Answer::Conflicts(rows.map(report::conflict_row).collect()))
     }
 
     fn file_status(&self, path: &[u8]) -> Result<Answer, Failure> {
