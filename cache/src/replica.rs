@@ -26,6 +26,7 @@ mod remote_change;
 mod rename;
 mod report;
 mod resize;
+mod secret;
 mod syncer;
 
 pub(crate) use conflict_name::conflict_name;
@@ -37,6 +38,7 @@ pub(crate) use op::Op;
 pub(crate) use remote_change::Offer;
 pub use remote_change::{Announcer, FOREIGN, RemoteChange, RemoteChangeKind};
 pub use report::*;
+pub use secret::SECRET_BYTES;
 
 use crate::blob::Blobs;
 use crate::clock::Clock;

@@ -11,6 +11,7 @@ mod mount;
 pub(crate) mod output;
 mod progress;
 mod run;
+mod serve;
 mod status;
 pub(crate) mod units;
 mod unmount;
@@ -18,7 +19,7 @@ mod wait;
 
 use crate::control::registry::{Record, Registry};
 use crate::failure::{EXIT_FAILED, EXIT_USAGE, Failure};
-use args::{Cli, Command, IndexCommand};
+use args::{Cli, Command, IndexCommand, ServeCommand};
 use clap::{CommandFactory, Parser};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Mount(args) if args.daemon => Ok(crate::daemon::run()),
         Command::Mount(args) => mount::run(&args),
+        Command::Serve(ServeCommand::Nfs(args)) => serve::nfs(&args),
         Command::Run(args) => run::run(&args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),

@@ -3,12 +3,13 @@
 //! Owns precedence (command line, then `NOTEFS_*`, then file, then default), default places and the refusal of unknown
 //! keys and of secrets. Does not own the grammar (`cli/args.rs`) nor the mount point's state (`mount/point.rs`).
 
-use crate::cli::args::MountArgs;
+use crate::cli::args::{MountArgs, Protocol, ServeNfsArgs};
 use crate::cli::units::{parse_duration, parse_size};
 use crate::failure::Failure;
 use notefs_cache::store::StoreUrl;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +25,63 @@ const WRITE_BACK_MAX: Duration = Duration::from_secs(86_400);
 /// The largest configuration file that is read.
 const CONFIG_FILE_MAX_BYTES: u64 = 1 << 20;
 
+/// Where the system's NFS client finds the server of a mount, unless --addr says otherwise: ports from here on, by the
+/// folder's name, so that a mount is found again by a later daemon.
+const NFS_PORTS: std::ops::Range<u16> = 20_500..28_000;
+
 /// The readable part of a default cache folder's name is cut to this.
 const READABLE_NAME_MAX_BYTES: usize = 48;
+
+/// What programs reach the folder through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FrontEndPlan {
+    /// The FUSE device.
+    Fuse,
+    /// An NFS server.
+    Nfs(NfsPlan),
+}
+
+/// An NFS server as it will be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NfsPlan {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Serve peers that are not on this machine.
+    pub(crate) insecure_listen: bool,
+    /// What about the system's client.
+    pub(crate) mount: SystemMountPlan,
+}
+
+/// The mount of an NFS server by the system's client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SystemMountPlan {
+    /// None of ours.
+    None,
+    /// It is to be made.
+    Make,
+    /// It is there and waits for its server, which has died: nothing is mounted, and programs go on.
+    Rejoin,
+}
+
+impl MountPlan {
+    /// Where the server of the folder's mount listens, if that is one of NFS.
+    pub(crate) fn nfs(&mut self) -> Option<&mut NfsPlan> {
+        match &mut self.front_end {
+            FrontEndPlan::Nfs(nfs) => Some(nfs),
+            FrontEndPlan::Fuse => None,
+        }
+    }
+
+    /// Whether a mount is made on the folder.
+    pub(crate) fn makes_mount(&self) -> bool {
+        match &self.front_end {
+            FrontEndPlan::Fuse => true,
+            FrontEndPlan::Nfs(nfs) => nfs.mount == SystemMountPlan::Make,
+        }
+    }
+}
 
 /// A mount as it will be made: every path absolute, every value checked, no secret inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +90,10 @@ pub(crate) struct MountPlan {
     pub(crate) store: String,
     /// Nobody named a store: the one on this machine is made if it is not there.
     pub(crate) make_store: bool,
-    /// The folder to mount on.
+    /// The folder to mount on; of a server alone, its address as `nfs://ADDRESS`.
     pub(crate) dir: PathBuf,
+    /// What programs reach the folder through.
+    pub(crate) front_end: FrontEndPlan,
     /// The private cache folder.
     pub(crate) cache_dir: PathBuf,
     /// Bound on clean cached content.
@@ -156,10 +214,12 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
         .transpose()
         .map_err(|e| from_file("poll", e))?;
     let log = args.log.clone().or(file.log).map(|log| places.current_dir.join(log));
+    let dir = places.current_dir.join(dir);
     let plan = MountPlan {
         store,
         make_store,
-        dir: places.current_dir.join(dir),
+        front_end: front_end(args, &dir)?,
+        dir,
         log: log.or_else(|| (!args.foreground).then(|| cache_dir.join("notefs.log"))),
         cache_dir,
         cache_size_bytes: args.cache_size.or(cache_size).unwrap_or(CACHE_SIZE_DEFAULT_BYTES),
@@ -179,6 +239,68 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
     }
     check_places(&plan)?;
     Ok(plan)
+}
+
+fn front_end(args: &MountArgs, dir: &Path) -> Result<FrontEndPlan, Failure> {
+    match (args.protocol, args.addr) {
+        (Protocol::Fuse, None) => Ok(FrontEndPlan::Fuse),
+        (Protocol::Fuse, Some(_)) => {
+            Err(Failure::usage("--addr is for NFS").hint("Add --protocol nfs, or leave --addr out"))
+        }
+        (Protocol::Nfs, address) => {
+            let ports = u64::from(NFS_PORTS.end - NFS_PORTS.start);
+            let offset = (long_hash(dir.as_os_str().as_encoded_bytes()) % ports) as u16;
+            let usual = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), NFS_PORTS.start + offset);
+            let address = address.unwrap_or(usual);
+            check_address(address, false)?;
+            Ok(FrontEndPlan::Nfs(NfsPlan {
+                address,
+                insecure_listen: false,
+                mount: SystemMountPlan::Make,
+            }))
+        }
+    }
+}
+
+/// Makes the plan of `notefs serve nfs`.
+pub(crate) fn serve_plan(args: &ServeNfsArgs, places: &Places) -> Result<MountPlan, Failure> {
+    check_address(args.addr, args.insecure_listen)?;
+    let address = format!("nfs://{}", args.addr);
+    let mount_args = MountArgs {
+        words: vec![args.store.clone().into(), address.clone().into()],
+        foreground: true,
+        cache: args.cache.clone(),
+        cache_size: args.cache_size,
+        write_back: args.write_back,
+        read_only: args.read_only.then_some(true),
+        allow_other: args.allow_other.then_some(true),
+        log: args.log.clone(),
+        verbose: args.verbose,
+        ..MountArgs::default()
+    };
+    Ok(MountPlan {
+        dir: address.into(),
+        front_end: FrontEndPlan::Nfs(NfsPlan {
+            address: args.addr,
+            insecure_listen: args.insecure_listen,
+            mount: SystemMountPlan::None,
+        }),
+        ..plan(&mount_args, places)?
+    })
+}
+
+/// NFS has no secrets between client and server: it is for this machine, unless somebody insists.
+fn check_address(address: SocketAddr, insecure: bool) -> Result<(), Failure> {
+    if address.port() == 0 {
+        return Err(Failure::usage("The address lacks a port").hint("Write one, as in --addr 127.0.0.1:20490"));
+    }
+    if !insecure && !address.ip().is_loopback() {
+        return Err(Failure::usage(format!(
+            "{address} can be reached from other machines, and NFS trusts whoever reaches it"
+        ))
+        .hint("Listen on 127.0.0.1, or say --insecure-listen"));
+    }
+    Ok(())
 }
 
 /// One word is the folder, two are store and folder.

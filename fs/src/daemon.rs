@@ -48,7 +48,8 @@ enum Outcome {
 
 /// Starts a daemon for the plan and waits until its mount answers. Returns the daemon's warnings.
 pub(crate) fn start(plan: &MountPlan) -> Result<Vec<String>, Failure> {
-    let before = device_of(&plan.dir)?;
+    // A mount that waits for its server must not be asked.
+    let before = plan.makes_mount().then(|| device_of(&plan.dir)).transpose()?;
     let log_path = plan.log.clone().unwrap_or_else(|| plan.cache_dir.join("notefs.log"));
     let log = log::open(&log_path)?;
     let cannot_start = |e: std::io::Error| Failure::new(format!("Could not start the daemon: {e}"));
@@ -72,7 +73,9 @@ pub(crate) fn start(plan: &MountPlan) -> Result<Vec<String>, Failure> {
             return Err(failure);
         }
     };
-    if let Err(failure) = await_answer(&plan.dir, before) {
+    if let Some(before) = before
+        && let Err(failure) = await_answer(&plan.dir, before)
+    {
         leave(&mut child);
         return Err(failure.hint(format!("The daemon's log is {}", log_path.display())));
     }
@@ -144,6 +147,7 @@ fn leave(child: &mut Child) {
 
 /// The daemon's whole life; answers its exit code.
 pub(crate) fn run() -> u8 {
+    close_inherited();
     let Ok(mut socket) = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
         return EXIT_FAILED;
     };
@@ -162,6 +166,12 @@ pub(crate) fn run() -> u8 {
             exit_code
         }
     }
+}
+
+/// Closes what the starter happened to have open: a file of the mount among that would keep the mount busy for ever.
+fn close_inherited() {
+    // SAFETY: this process has opened nothing beyond its standard streams yet, so nothing of its own is closed.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
 /// Reads the plan and leaves the terminal, the session and the folder that the starter was in.

@@ -13,7 +13,8 @@
 //!
 //! Owns: the retry, what an errno means to a program, limits and rules that POSIX sets and the replica need not know
 //! (name lengths, setuid clearing, reserved extended attributes), and the one log line of a failure. Does not own: any
-//! protocol (`fuse`), permission checks (the kernel's `default_permissions`), content and names (`notefs_cache`).
+//! protocol (`fuse`, `nfs`), content and names (`notefs_cache`). Permissions are checked by the kernel (`default_permissions`), or
+//! by [`guarded`] where the caller is another kernel.
 
 use crate::events::{Events, LocalChange};
 use notefs_cache::{Error, Ino, Need, Replica};
@@ -21,6 +22,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+
+pub mod guarded;
+pub mod permission;
 
 mod attributes;
 mod content;

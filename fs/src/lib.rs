@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod filesystem;
 pub mod fuse;
+pub mod nfs;
 
 mod bridge;
 mod config;

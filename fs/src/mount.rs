@@ -1,20 +1,22 @@
 //! One mount from its store to its end: the only place where replica, index and kernel meet.
 //!
 //! ```text
-//!  store ── preflight ── Replica ──┬── Filesystem ── FUSE        until: a signal, `notefs unmount`, or `umount`
+//!  store ── preflight ── Replica ──┬── Filesystem ── FUSE | NFS  until: a signal, `notefs unmount`, or `umount`
 //!                        Index ── Bridge                         then:  drain, unmount, drain the rest, close
 //! ```
 //!
 //! Owns the order of starting and ending, and what is said about what is left. Does not own any of the parts: operations
-//! (`filesystem`), the kernel's protocol (`fuse`), indexing (`bridge`), commands (`mount/serve.rs`), signals
-//! (`mount/signals.rs`), the folder underneath (`mount/point.rs`).
+//! (`filesystem`), what programs reach the folder through (`mount/front_end.rs`), indexing (`bridge`), commands
+//! (`mount/serve.rs`), signals (`mount/signals.rs`), the folder underneath (`mount/point.rs`).
 //!
 //! The daemon never touches its own mount: killed in the middle of that, it would leave a mount that hangs.
 
+mod front_end;
 pub(crate) mod point;
 mod report;
 mod serve;
 mod signals;
+pub(crate) mod system_mount;
 
 use crate::bridge::{Bridge, index_failure, limit_heaps};
 use crate::config::MountPlan;
@@ -24,7 +26,7 @@ use crate::control::server::{self, Connections};
 use crate::events::Events;
 use crate::failure::Failure;
 use crate::filesystem::Filesystem;
-use crate::fuse::{FuseOptions, FuseSession};
+use front_end::FrontEnd;
 use notefs_cache::clock::SystemClock;
 use notefs_cache::replica::Owed;
 use notefs_cache::store::{Store, StoreError, StoreUrl, open_store, preflight};
@@ -71,9 +73,6 @@ const LEFT_NAMES_MAX: usize = 10;
 
 /// Threads that wait for the network.
 const IO_THREADS: usize = 2;
-
-/// Threads that answer the kernel.
-const FUSE_THREADS: usize = 2;
 
 /// Reasons to end that may wait to be heard.
 const ENDS_MAX: usize = 16;
@@ -147,8 +146,9 @@ struct Mount {
     runtime: Runtime,
     replica: Arc<Replica>,
     bridge: Arc<Bridge>,
-    session: Arc<FuseSession>,
-    underneath: Underneath,
+    front_end: Arc<FrontEnd>,
+    /// The folder that is mounted on, if there is one.
+    underneath: Option<Underneath>,
     registry: Registry,
     connections: Connections,
     remaining: Arc<Remaining>,
@@ -178,12 +178,14 @@ impl Mount {
         registry.prepare()?;
         let socket = registry.socket_path(&plan.dir)?;
         let listener = server::bind(&socket)?;
-        let underneath = Underneath::open(&plan.dir)?;
+        let underneath = open_underneath(plan)?;
         replica.start();
         let filesystem = Arc::new(Filesystem::new(replica.clone(), runtime.handle().clone()));
         let events = filesystem.events().clone();
-        let session = Arc::new(mount_folder(plan, &store_name, filesystem)?);
-        underneath.seal();
+        let front_end = Arc::new(FrontEnd::start(plan, &store_name, filesystem)?);
+        if let Some(underneath) = &underneath {
+            underneath.seal();
+        }
         let record = Record {
             mountpoint: plan.dir.clone(),
             store: store_name,
@@ -191,7 +193,7 @@ impl Mount {
             pid: std::process::id(),
             pid_start_ticks: start_ticks(std::process::id()).unwrap_or_default(),
             socket,
-            mode_before: underneath.mode,
+            mode_before: underneath.as_ref().map_or(0, |underneath| underneath.mode),
         };
         registry.add(&record)?;
         let remaining = Arc::new(Remaining::default());
@@ -212,7 +214,7 @@ impl Mount {
             runtime,
             replica,
             bridge,
-            session,
+            front_end,
             underneath,
             registry,
             connections,
@@ -246,9 +248,9 @@ impl Mount {
 
     /// Hears of an `umount` from outside.
     fn watch_session(&self, ends: SyncSender<End>) {
-        let session = self.session.clone();
+        let front_end = self.front_end.clone();
         self.runtime.spawn(async move {
-            session.ended().await;
+            front_end.ended().await;
             // If the queue is full, the mount is ending anyway.
             ends.try_send(End::Gone).ok();
         });
@@ -281,7 +283,7 @@ impl Mount {
         let names = left_names(&self.replica, owed.count);
         let last_error = self.replica.status().last_error.map(|problem| problem.message);
         self.close();
-        self.underneath.unseal();
+        self.unseal();
         self.registry.remove(&self.plan.dir);
         let left = Left {
             count: owed.count,
@@ -330,14 +332,14 @@ impl Mount {
     /// Takes the mount away; answers whether programs still used it.
     fn unmount(&self, at_once: bool) -> bool {
         let mut was_busy = false;
-        let unmounted = match self.session.unmount(at_once) {
+        let unmounted = match self.front_end.unmount(at_once) {
             Err(error) if error.kind() == ErrorKind::ResourceBusy => {
                 was_busy = true;
                 tracing::warn!(
                     "Programs still use {}: it is detached under them",
                     self.plan.dir.display()
                 );
-                self.session.unmount(true)
+                self.front_end.unmount(true)
             }
             other => other,
         };
@@ -345,11 +347,20 @@ impl Mount {
             tracing::error!("Could not unmount {}: {error}", self.plan.dir.display());
         }
         let grace = Duration::from_secs(DETACHED_GRACE_SECONDS);
-        let ended = async { tokio::time::timeout(grace, self.session.ended()).await.is_ok() };
+        let ended = async { tokio::time::timeout(grace, self.front_end.ended()).await.is_ok() };
         if !self.runtime.block_on(ended) {
             tracing::warn!("Programs that still use the folder get errors from now on");
         }
         was_busy
+    }
+
+    /// Gives the folder underneath its mode back; one that an earlier daemon sealed can only be reached now.
+    fn unseal(&self) {
+        match &self.underneath {
+            Some(underneath) => underneath.unseal(),
+            None if self.plan.dir.is_absolute() => drop(Underneath::open(&self.plan.dir)),
+            None => {}
+        }
     }
 
     fn close(&self) {
@@ -435,31 +446,9 @@ fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
     }
 }
 
-fn mount_folder(plan: &MountPlan, store_name: &str, filesystem: Arc<Filesystem>) -> Result<FuseSession, Failure> {
-    let options = FuseOptions {
-        mountpoint: plan.dir.clone(),
-        fsname: store_name.to_owned(),
-        read_only: plan.read_only,
-        allow_other: plan.allow_other,
-        threads: FUSE_THREADS,
-        stored_on_close: false,
-        events: plan.events,
-    };
-    crate::fuse::mount(filesystem, options).map_err(|error| {
-        let failure = Failure::new(format!("Could not mount on {}: {error}", plan.dir.display()));
-        match error.kind() {
-            _ if !Path::new("/dev/fuse").exists() => failure
-                .hint("There is no /dev/fuse: load the module with `modprobe fuse`, or give the container the device"),
-            ErrorKind::NotFound => failure.hint("Install fusermount3 (Debian: apt install fuse3)"),
-            ErrorKind::PermissionDenied if plan.allow_other => {
-                failure.hint("--allow-other needs the line `user_allow_other` in /etc/fuse.conf")
-            }
-            ErrorKind::PermissionDenied => {
-                failure.hint("Install fusermount3 (Debian: apt install fuse3), or mount as root")
-            }
-            _ => failure,
-        }
-    })
+/// The folder to mount on, opened before anything is mounted there; without a mount to make, there is none.
+fn open_underneath(plan: &MountPlan) -> Result<Option<Underneath>, Failure> {
+    plan.makes_mount().then(|| Underneath::open(&plan.dir)).transpose()
 }
 
 /// A store's error for people: its advice becomes the hint.

@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod mount;
+pub mod nfs;
 pub mod process;
 pub mod proxy;
 pub mod register;

@@ -6,6 +6,7 @@
 use super::units::{parse_duration, parse_size};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Mount a store as a folder
     Mount(Box<MountArgs>),
+    /// Serve a store without mounting it
+    #[command(subcommand)]
+    Serve(ServeCommand),
     /// Mount a store, run a command with it, store what it wrote and leave with its exit code
     Run(Box<RunArgs>),
     /// Store what is left, unmount a folder and end its daemon
@@ -76,8 +80,18 @@ pub(crate) enum Command {
     Man,
 }
 
+/// How programs reach a mounted folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// The kernel's file systems in user space
+    #[default]
+    Fuse,
+    /// The system's NFS client, for systems without FUSE
+    Nfs,
+}
+
 /// `notefs mount`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(
     override_usage = "notefs mount [OPTIONS] [STORE] DIR",
     after_help = "\
@@ -130,6 +144,13 @@ pub(crate) struct MountArgs {
           value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_ALLOW_OTHER", hide_env = true)]
     pub(crate) allow_other: Option<bool>,
 
+    /// How programs reach the folder
+    #[arg(long, value_enum, default_value_t, value_name = "PROTOCOL")]
+    pub(crate) protocol: Protocol,
+
+    /// Where the NFS server of this mount listens [default: a port of 127.0.0.1 that follows from the folder's name]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) addr: Option<SocketAddr>,
     /// Whether changes of other machines raise file events, as local ones do: on or off [default: on]
     #[arg(long, value_name = "on|off", value_parser = clap::builder::BoolishValueParser::new(),
           env = "NOTEFS_EVENTS", hide_env = true)]
@@ -155,6 +176,65 @@ pub(crate) struct MountArgs {
     /// Set by notefs itself when it starts the daemon.
     #[arg(long, hide = true)]
     pub(crate) daemon: bool,
+}
+
+/// `notefs serve …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServeCommand {
+    /// Serve a store to NFS clients of this machine, until a signal or `notefs unmount nfs://ADDRESS:PORT`
+    Nfs(Box<ServeNfsArgs>),
+}
+
+/// `notefs serve nfs`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+NFS version 3 with its MOUNT protocol, both on one TCP port. Only programs of this machine are served,
+and only the calls of the user who runs this.
+
+Examples:
+  notefs serve nfs s3://my-bucket/notes
+  notefs serve nfs fs:///srv/notes --addr 127.0.0.1:2049 --cache /var/lib/notefs
+  notefs status nfs://127.0.0.1:20490
+  notefs unmount nfs://127.0.0.1:20490")]
+pub(crate) struct ServeNfsArgs {
+    /// The store's URL, as for `notefs mount`
+    pub(crate) store: String,
+
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:20490")]
+    pub(crate) addr: SocketAddr,
+
+    /// Where cached content and edits that are not stored yet live [default: a folder below $XDG_STATE_HOME/notefs]
+    #[arg(long, value_name = "DIR", env = "NOTEFS_CACHE", hide_env = true)]
+    pub(crate) cache: Option<PathBuf>,
+
+    /// Bound on cached content that is stored; edits that are not stored are kept beyond it [default: 10G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, env = "NOTEFS_CACHE_SIZE", hide_env = true)]
+    pub(crate) cache_size: Option<u64>,
+
+    /// How long after the last write a file is uploaded, as in 250ms, 5s or 2m [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_WRITE_BACK", hide_env = true)]
+    pub(crate) write_back: Option<Duration>,
+
+    /// Refuse every change
+    #[arg(long)]
+    pub(crate) read_only: bool,
+
+    /// Serve the calls of all users, as file permissions allow
+    #[arg(long)]
+    pub(crate) allow_other: bool,
+
+    /// Serve other machines, too; whoever reaches the port can then act as any user that is served
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
+
+    /// Log to this file instead of stderr
+    #[arg(long, value_name = "FILE", env = "NOTEFS_LOG", hide_env = true)]
+    pub(crate) log: Option<PathBuf>,
+
+    /// Log more; twice for everything
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
 /// `notefs run`.

@@ -5,11 +5,12 @@
 use super::args::MountArgs;
 use super::units::{show_bytes, show_things};
 use super::{Outcome, output};
-use crate::config::{self, MountPlan, Places};
+use crate::config::{self, MountPlan, Places, SystemMountPlan};
 use crate::control::registry::Registry;
 use crate::daemon::{self, log};
 use crate::failure::{EXIT_FAILED, Failure};
 use crate::mount::point::{self, Found};
+use crate::mount::system_mount;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const END_DEADLINE_SECONDS: u64 = 5;
 pub(super) fn run(args: &MountArgs) -> Outcome {
     if args.foreground {
         let (plan, _) = prepare(args)?;
-        return serve_here(&plan);
+        return serve_here(&plan, &mut || Ok(()));
     }
     let plan = start_daemon(args)?;
     output::note(format_args!("Mounted {} at {}", plan.store, plan.dir.display()));
@@ -42,7 +43,15 @@ pub(super) fn start_daemon(args: &MountArgs) -> Result<MountPlan, Failure> {
 /// The plan, with folder, store and cache made ready; and whether the cache is new.
 fn prepare(args: &MountArgs) -> Result<(MountPlan, bool), Failure> {
     let mut plan = config::plan(args, &Places::from_environment()?)?;
-    plan.dir = prepare_folder(&plan.dir, plan.nonempty)?;
+    plan.dir = point::locate(&plan.dir)?;
+    if rejoins(&mut plan)? {
+        output::note(format_args!(
+            "{} is mounted already and waits for its server",
+            plan.dir.display()
+        ));
+    } else {
+        prepare_folder(&plan.dir, plan.nonempty)?;
+    }
     config::check_places(&plan)?;
     if plan.make_store {
         make_store(&plan)?;
@@ -52,29 +61,44 @@ fn prepare(args: &MountArgs) -> Result<(MountPlan, bool), Failure> {
     Ok((plan, cache_is_new))
 }
 
+/// Whether the folder is an NFS mount whose daemon has died: then its programs wait for the server, and get it.
+fn rejoins(plan: &mut MountPlan) -> Result<bool, Failure> {
+    let dir = plan.dir.clone();
+    let Some(nfs) = plan.nfs() else { return Ok(false) };
+    if !system_mount::is_mounted_from(nfs.address, &dir)? {
+        return Ok(false);
+    }
+    let live = Registry::of_this_user().live();
+    if let Some(record) = live.iter().find(|record| record.mountpoint == dir)
+        && !record.await_end(Duration::from_secs(END_DEADLINE_SECONDS))
+    {
+        return Err(already_mounted(&dir, &record.store));
+    }
+    nfs.mount = SystemMountPlan::Rejoin;
+    Ok(true)
+}
+
 /// Makes sure that the folder can be mounted on; clears away a dead mount.
-fn prepare_folder(dir: &Path, nonempty: bool) -> Result<std::path::PathBuf, Failure> {
-    let dir = point::locate(dir)?;
+fn prepare_folder(dir: &Path, nonempty: bool) -> Result<(), Failure> {
     let record = Registry::of_this_user()
         .live()
         .into_iter()
         .find(|record| record.mountpoint == dir);
     let store = record.as_ref().map_or("a store", |record| &record.store);
     // The mount itself tells whether it is alive: a killed daemon is in the list of processes for a while.
-    match point::look(&dir)? {
-        Found::Live => return Err(already_mounted(&dir, store)),
+    match point::look(dir)? {
+        Found::Live => return Err(already_mounted(dir, store)),
         Found::Dead => {
-            crate::fuse::clear_dead_mount(&dir).map_err(|e| Failure::new(e.to_string()))?;
+            crate::fuse::clear_dead_mount(dir).map_err(|e| Failure::new(e.to_string()))?;
             output::note(format_args!("Cleared away a dead mount at {}", dir.display()));
         }
         Found::Plain => {}
     }
     let end = Duration::from_secs(END_DEADLINE_SECONDS);
     if record.as_ref().is_some_and(|record| !record.await_end(end)) {
-        return Err(already_mounted(&dir, store));
+        return Err(already_mounted(dir, store));
     }
-    point::check_folder(&dir, nonempty)?;
-    Ok(dir)
+    point::check_folder(dir, nonempty)
 }
 
 fn already_mounted(dir: &Path, store: &str) -> Failure {
@@ -106,8 +130,8 @@ fn clear_unused_cache(plan: &MountPlan, failure: &Failure) {
     }
 }
 
-/// `--foreground`: logs to stderr, or to a file if one was asked for.
-fn serve_here(plan: &MountPlan) -> Outcome {
+/// Serves in this process: logs to stderr, or to a file if one was asked for. Calls `ready` when programs are served.
+pub(super) fn serve_here(plan: &MountPlan, ready: &mut dyn FnMut() -> Result<(), Failure>) -> Outcome {
     match &plan.log {
         Some(path) => log::to_file(path, plan.verbose)?,
         None => log::to_stderr(plan.verbose),
@@ -115,7 +139,7 @@ fn serve_here(plan: &MountPlan) -> Outcome {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let left = crate::mount::run(plan, &mut |warnings| {
         warnings.iter().for_each(output::warning);
-        Ok(())
+        ready()
     })?;
     if left.count == 0 {
         return Ok(0);

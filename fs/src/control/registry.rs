@@ -177,6 +177,10 @@ impl Registry {
     /// The mount that a path belongs to, and the path below it. The path itself need not exist.
     pub(crate) fn find(&self, path: &Path) -> Result<(Record, Vec<u8>), Failure> {
         let records = self.live();
+        // A server that is mounted nowhere goes by its address, which is no path.
+        if let Some(record) = records.iter().find(|record| record.mountpoint == path) {
+            return Ok((record.clone(), Vec::new()));
+        }
         let textual = absolute(path)?;
         let found = deepest(&records, &textual).or_else(|| {
             // Symlinks on the way: the last component may be missing or dead, so only its parent is asked.

@@ -40,6 +40,8 @@ pub(crate) struct Mounted {
     pub(crate) path: PathBuf,
     /// The type, as in `fuse.notefs`.
     pub(crate) kind: String,
+    /// The file system's own options.
+    pub(crate) options: String,
 }
 
 /// What lies at a path that is about to be mounted on.
@@ -64,10 +66,12 @@ pub(crate) fn mount_table() -> Result<Vec<Mounted>, Failure> {
 fn parse_mount(line: &str) -> Option<Mounted> {
     let (front, back) = line.split_once(" - ")?;
     let path = front.split(' ').nth(4)?;
-    let kind = back.split(' ').next()?;
+    let mut back = back.split(' ');
+    let kind = back.next()?;
     Some(Mounted {
         path: unescape(path),
         kind: kind.to_owned(),
+        options: back.nth(1).unwrap_or_default().to_owned(),
     })
 }
 
@@ -317,7 +321,8 @@ mod tests {
             mounted,
             Mounted {
                 path: "/home/me/my notes".into(),
-                kind: "fuse.notefs".into()
+                kind: "fuse.notefs".into(),
+                options: "rw,user_id=0".into()
             }
         );
         assert_eq!(unescape(r"a\134b\9"), Path::new(r"a\b\9"));
