@@ -225,13 +225,13 @@ fn look(writer: &str, entry: Entry) -> Look {
         user: None,
     });
     let origin = if writer.is_empty() { FOREIGN } else { writer };
-    let gone = info.is_none() && !(directory && !entry.meta.is_empty());
+    let stands = info.is_some() || (directory && !entry.meta.is_empty());
     Look {
         key: entry.key,
         origin: origin.to_owned(),
         moved_from: entry.moved_from,
         info,
-        meta: (!gone).then_some(entry.meta),
+        meta: stands.then_some(entry.meta),
     }
 }
 

@@ -248,7 +248,8 @@ impl Replica {
     pub(super) fn differs(&self, inode: &Inode, meta: &PartialMetadata) -> Result<bool> {
         let mut xattrs = self.view(|tables| tables.xattrs(inode.ino))?;
         let mut told = meta.xattrs.clone().unwrap_or_default();
-        (xattrs.sort(), told.sort());
+        xattrs.sort();
+        told.sort();
         let file = !inode.is_dir();
         Ok(meta.mode.is_some_and(|mode| mode != inode.mode)
             || meta.uid.is_some_and(|uid| uid != inode.uid)

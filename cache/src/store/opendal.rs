@@ -12,6 +12,7 @@ mod lister;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod values;
 
 pub(super) use build::{S3Place, open_s3};
 
@@ -19,7 +20,6 @@ use super::{
     Capabilities, Condition, Deleted, ETag, Fresh, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store,
     StoreError, StoreResult, UploadSource, UserMetadata, Written,
 };
-use crate::types::Timestamp;
 use async_trait::async_trait;
 use bytes::Bytes;
 use errors::{Answer, Place};
@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use transport::Counters;
+use values::{modified, quoted, unquoted};
 
 /// How long a call may take, repeats included, before the time for its bytes.
 const CALL_DEADLINE_SECONDS: u64 = 30;
@@ -480,29 +481,4 @@ fn seconds(count: u64) -> Duration {
 
 fn transfer_deadline(size_bytes: u64) -> Duration {
     seconds(CALL_DEADLINE_SECONDS + size_bytes / SLOWEST_BYTES_PER_SECOND)
-}
-
-fn modified(metadata: &Metadata) -> Timestamp {
-    let Some(time) = metadata.last_modified() else {
-        return Timestamp::default();
-    };
-    let time = time.into_inner();
-    // Before 1970 both parts are negative.
-    let nanos = i128::from(time.as_second()) * 1_000_000_000 + i128::from(time.subsec_nanosecond());
-    Timestamp::from_nanos(i64::try_from(nanos).unwrap_or(0))
-}
-
-/// As HTTP writes it; weak tags bear their quotes inside.
-fn quoted(etag: &ETag) -> String {
-    if etag.0.starts_with("W/") {
-        etag.0.clone()
-    } else {
-        format!("\"{}\"", etag.0)
-    }
-}
-
-fn unquoted(raw: &str) -> ETag {
-    let raw = raw.trim();
-    let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    ETag(inner.unwrap_or(raw).to_owned())
 }
