@@ -15,4 +15,5 @@ mod events;
 mod failure;
 mod felt;
 mod mount;
+mod promises;
 mod supervise;

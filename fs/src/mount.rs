@@ -11,6 +11,7 @@
 //!
 //! The daemon never touches its own mount: killed in the middle of that, it would leave a mount that hangs.
 
+mod care;
 pub(crate) mod point;
 mod report;
 mod serve;
@@ -162,6 +163,7 @@ impl Mount {
         let store_name = store.name();
         let cache_is_new = !Replica::exists(&plan.cache_dir);
         let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
+        let warnings = care::learn_store(&replica, &runtime, plan.trash, warnings);
         let (index, index_path, index_is_new) = open_index(&plan.cache_dir)?;
         let index = Arc::new(index);
         let handle = runtime.handle().clone();
@@ -276,7 +278,7 @@ impl Mount {
         let owed = self.drain(until, hurry);
         self.bridge.stop();
         let names = left_names(&self.replica, owed.count);
-        let last_error = self.replica.status().last_error.map(|problem| problem.message);
+        let last_error = care::hindrance(&self.replica.status());
         self.close();
         self.underneath.unseal();
         self.registry.remove(&self.plan.dir);

@@ -11,6 +11,7 @@ mod errors;
 mod lister;
 #[cfg(test)]
 mod tests;
+mod translate;
 mod transport;
 
 pub(super) use build::{S3Place, open_s3};
@@ -19,7 +20,6 @@ use super::{
     Capabilities, Condition, Deleted, ETag, Fresh, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store,
     StoreError, StoreResult, UploadSource, UserMetadata, Written,
 };
-use crate::types::Timestamp;
 use async_trait::async_trait;
 use bytes::Bytes;
 use errors::{Answer, Place};
@@ -30,6 +30,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use translate::{modified, quoted, unquoted, write_options};
 use transport::Counters;
 
 /// How long a call may take, repeats included, before the time for its bytes.
@@ -423,6 +424,22 @@ impl Store for OpendalStore {
         }
     }
 
+    async fn keeps_versions(&self, key: &ObjectKey) -> StoreResult<Option<bool>> {
+        let work = self.operator.stat(key.as_str());
+        let answer = self
+            .call("look up", key.as_str(), seconds(CALL_DEADLINE_SECONDS), work)
+            .await?;
+        // A bucket that has ceased to keep them says "null".
+        Ok(match answer {
+            Answer::Yes(metadata) => Some(metadata.version().is_some_and(|version| version != "null")),
+            _ => None,
+        })
+    }
+
+    fn needs_trial(&self) -> bool {
+        true
+    }
+
     async fn put_marker(&self, key: &ObjectKey) -> StoreResult<()> {
         let marker = format!("{key}/");
         let work = self.operator.create_dir(&marker);
@@ -457,52 +474,10 @@ fn due(range: &Range<u64>, size: u64) -> u64 {
     range.end.min(size).saturating_sub(range.start)
 }
 
-fn write_options(user: &UserMetadata, condition: &Condition) -> WriteOptions {
-    let user_metadata = user
-        .iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let mut options = WriteOptions {
-        user_metadata: Some(user_metadata),
-        ..WriteOptions::default()
-    };
-    match condition {
-        Condition::None => {}
-        Condition::Absent => options.if_not_exists = true,
-        Condition::Matches(etag) => options.if_match = Some(quoted(etag)),
-    }
-    options
-}
-
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
 fn transfer_deadline(size_bytes: u64) -> Duration {
     seconds(CALL_DEADLINE_SECONDS + size_bytes / SLOWEST_BYTES_PER_SECOND)
-}
-
-fn modified(metadata: &Metadata) -> Timestamp {
-    let Some(time) = metadata.last_modified() else {
-        return Timestamp::default();
-    };
-    let time = time.into_inner();
-    // Before 1970 both parts are negative.
-    let nanos = i128::from(time.as_second()) * 1_000_000_000 + i128::from(time.subsec_nanosecond());
-    Timestamp::from_nanos(i64::try_from(nanos).unwrap_or(0))
-}
-
-/// As HTTP writes it; weak tags bear their quotes inside.
-fn quoted(etag: &ETag) -> String {
-    if etag.0.starts_with("W/") {
-        etag.0.clone()
-    } else {
-        format!("\"{}\"", etag.0)
-    }
-}
-
-fn unquoted(raw: &str) -> ETag {
-    let raw = raw.trim();
-    let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    ETag(inner.unwrap_or(raw).to_owned())
 }
