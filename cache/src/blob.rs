@@ -79,6 +79,11 @@ impl Blobs {
         Ok(file)
     }
 
+    /// Whether the inode has a file here at all.
+    pub(crate) fn exists(&self, ino: Ino) -> bool {
+        self.path(ino).exists()
+    }
+
     /// Reads exactly `length` bytes; what the file lacks at its end is zeros.
     pub(crate) fn read(&self, ino: Ino, offset: u64, length: usize) -> Result<Vec<u8>> {
         let file = self.file(ino)?;

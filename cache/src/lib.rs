@@ -10,12 +10,15 @@ pub mod replica;
 pub mod store;
 pub mod types;
 
+pub mod check;
+
 mod blob;
 mod feed;
 mod hints;
 mod pull;
 mod push;
 mod state;
+pub mod trash;
 
 pub use error::{Error, Need, Result};
 pub use replica::{Options, Replica};

@@ -9,6 +9,8 @@
 
 mod conflict;
 mod directory;
+mod guard;
+mod held;
 mod keys;
 mod merging;
 mod moved;
@@ -16,11 +18,12 @@ mod plan;
 mod run;
 mod upload;
 
+pub(crate) use guard::too_many;
 pub(crate) use keys::resolve_key;
 
 use crate::error::{Error, Result};
 use crate::replica::Replica;
-use crate::state::Mutation;
+use crate::state::{Marks, Mutation};
 use crate::types::Ino;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -61,6 +64,8 @@ pub(crate) struct Pusher {
     postponed: Mutex<HashMap<Ino, u64>>,
     /// Disputes that wait for a program to be done with the file, since then (monotonic, ms).
     waiting_since: Mutex<HashMap<Ino, u64>>,
+    /// What no program asked for and is not done until somebody says so.
+    held: held::Held,
 }
 
 #[derive(Default)]
@@ -96,6 +101,11 @@ impl Pusher {
     /// Why the newest push of an inode failed.
     pub(crate) fn failure_of(&self, ino: Ino) -> Option<String> {
         self.failures.lock().get(&ino).map(|failure| failure.message.clone())
+    }
+
+    /// How often an inode has failed since it last succeeded.
+    pub(crate) fn tries_of(&self, ino: Ino) -> u32 {
+        self.failures.lock().get(&ino).map_or(0, |failure| failure.tries)
     }
 
     /// The newest failure of all: message, when, whether it is retried.
@@ -160,6 +170,7 @@ impl Replica {
             .iter()
             .filter(|(ino, debt)| (hurry || debt.due_ms <= now) && retry_at(ino) <= now)
             .filter(|(ino, _)| !in_flight.inodes.contains(ino) && postponed.get(ino).is_none_or(|until| *until <= now))
+            .filter(|(ino, debt)| !self.pusher.held.contains(**ino, debt.op))
             .map(|(ino, debt)| (postponed.contains_key(ino), debt.since_ms, *ino))
             .collect();
         due.sort_unstable();
@@ -221,7 +232,7 @@ impl Replica {
     /// Everything below a directory that moved is owed, too; its mark goes only when all of theirs are there.
     fn expand_subtree(&self, dir: Ino) -> Result<()> {
         let mut open = match self.state.lock().dirty.get(&dir) {
-            Some(debt) if debt.subtree => vec![dir],
+            Some(debt) if debt.marks.has(Marks::SUBTREE) => vec![dir],
             _ => return Ok(()),
         };
         while let Some(at) = open.pop() {
@@ -242,12 +253,13 @@ impl Replica {
             }
         }
         self.change(|op| {
-            let since_ms = op.tables.dirty.get(&dir).map_or(0, |debt| debt.since_ms);
+            let debt = op.tables.dirty.get(&dir);
+            let (since_ms, marks) = debt.map_or((0, Marks::NONE), |debt| (debt.since_ms, debt.marks));
             op.push(Mutation::ClearDirty(dir));
             op.push(Mutation::MarkDirty {
                 ino: dir,
                 since_ms,
-                subtree: false,
+                marks: marks.without(Marks::SUBTREE),
             });
             Ok(())
         })

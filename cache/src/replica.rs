@@ -28,6 +28,7 @@ mod report;
 mod resize;
 mod secret;
 mod syncer;
+mod trial;
 
 pub(crate) use conflict_name::conflict_name;
 pub use conflicts::ConflictReport;
@@ -146,6 +147,10 @@ pub struct Replica {
     pub(crate) bears_metadata: AtomicBool,
     /// Metadata of objects as last read from the hint objects.
     pub(crate) hints: Mutex<crate::hints::Hints>,
+    /// What is kept of deleted and overwritten versions.
+    pub(crate) trash: crate::trash::Trash,
+    /// What the store was found to keep of its conditions.
+    pub(crate) trial: Mutex<Option<crate::store::Trial>>,
     /// Held for as long as this replica lives; a second daemon cannot take it.
     _lock: std::fs::File,
 }

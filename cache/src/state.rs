@@ -23,7 +23,7 @@ mod schema;
 
 pub(crate) use query::DirectoryKey;
 pub use record::ConflictKind;
-pub(crate) use record::{Base, BaseMetadata, Conflict, Dentry, Inode, LoggedChange, Mutation, Place, Remote};
+pub(crate) use record::{Base, BaseMetadata, Conflict, Dentry, Inode, LoggedChange, Marks, Mutation, Place, Remote};
 
 use crate::error::{Error, Result};
 use crate::types::Ino;
@@ -46,8 +46,8 @@ const OPERATIONS_PER_COMMIT_MAX: u64 = 2000;
 pub(crate) struct Debt {
     /// Wall clock, milliseconds: kept across restarts.
     pub(crate) since_ms: u64,
-    /// Everything below this directory is owed, too.
-    pub(crate) subtree: bool,
+    /// Why it is owed.
+    pub(crate) marks: Marks,
     /// Not to be pushed before this, on the monotonic clock in milliseconds.
     pub(crate) due_ms: u64,
     /// When it was first owed in this run, on the monotonic clock; 0 if before.

@@ -4,6 +4,7 @@
 //! `store/opendal.rs`; `store/memory.rs` is a complete store in memory for tests. Does not own retries of policy: what to
 //! write and when is `push`'s decision; adapters only repeat a call that surely did nothing or is safe to repeat.
 
+mod doctor;
 mod folder;
 mod key;
 mod memory;
@@ -12,10 +13,11 @@ mod opendal;
 mod probe;
 mod url;
 
+pub use doctor::{Examination, Finding, Verdict, examine};
 pub use key::{KEY_LENGTH_MAX_BYTES, KeyProblem, ObjectKey, escape_name, is_canonical, unescape_segment};
 pub use memory::{CallKind, Hook, MemoryStore};
 pub use metadata::{ObjectMetadata, PartialMetadata, USER_METADATA_MAX_BYTES, UserMetadata};
-pub use probe::probe_conditions;
+pub use probe::{Trial, probe_conditions, try_store};
 pub use url::{StoreUrl, open_store, preflight};
 
 use crate::types::Timestamp;
@@ -237,6 +239,14 @@ pub trait Store: Send + Sync + 'static {
     async fn put_marker(&self, key: &ObjectKey) -> StoreResult<()>;
     /// Removes the marker of a directory, if it is there; `key` has no trailing slash.
     async fn delete_marker(&self, key: &ObjectKey) -> StoreResult<()>;
+    /// Whether the bucket keeps old versions by itself, as the newest write of `key` shows; `None` if that cannot be told.
+    async fn keeps_versions(&self, _key: &ObjectKey) -> StoreResult<Option<bool>> {
+        Ok(None)
+    }
+    /// Whether what this store says of itself must be tried, since a server may ignore a condition without a word.
+    fn needs_trial(&self) -> bool {
+        false
+    }
     /// Lists the keys below `prefix` (empty, or ending with `/`). Not recursive: stops at the next `/`, giving common prefixes.
     /// The marker of `prefix` itself is told too, where there is one.
     async fn list(&self, prefix: &str, recursive: bool) -> StoreResult<Box<dyn Lister>>;

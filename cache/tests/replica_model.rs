@@ -64,6 +64,7 @@ fn options(dir: &Path, cache_size_bytes: u64) -> Options {
 
 fn open(dir: &Path, store: &Arc<MemoryStore>, runtime: &tokio::runtime::Runtime) -> Arc<Replica> {
     let replica = Replica::open(options(dir, 300_000), store.clone(), runtime.handle().clone()).unwrap();
+    replica.set_trash(Some(Duration::from_secs(3_600)));
     replica.start();
     replica
 }

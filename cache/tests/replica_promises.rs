@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use notefs_cache::clock::SystemClock;
-use notefs_cache::store::{MemoryStore, UserMetadata};
+use notefs_cache::store::{CallKind, Capabilities, MemoryStore, Store, UserMetadata};
 use notefs_cache::{Error, FileKind, Ino, NewInode, Options, ROOT_INO, RenameMode, Replica, Result};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 struct Machine {
@@ -270,4 +271,81 @@ fn hostile_keys_are_hidden_or_aliased_and_never_lost() {
     a.drain();
     assert_eq!(store.raw_get("a").unwrap().0, "edited");
     assert_eq!(store.keys().iter().filter(|key| !key.starts_with(".notefs")).count(), 6);
+}
+
+/// A listing that shows nothing although the objects are there takes no note out of the folder.
+#[test]
+fn a_wiped_listing_removes_nothing() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), MemoryStore::new("wiped"));
+    let a = Machine::new(dir.path(), "a", &store);
+    for number in 0..10 {
+        a.save(&format!("note {number}.md"), "still there");
+    }
+    a.drain();
+    a.runtime.block_on(a.replica.close()).unwrap();
+    let last = Arc::downgrade(&a.replica);
+    drop(a);
+    while last.strong_count() > 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let keys = note_keys(&store);
+    let (asked, lying) = (Arc::new(AtomicBool::new(false)), Arc::clone(&store));
+    let seen = Arc::clone(&asked);
+    store.set_hook(Some(Arc::new(move |call, key: &str| match call {
+        CallKind::List if key.is_empty() => keys.iter().for_each(|key| {
+            lying.raw_delete(key);
+        }),
+        CallKind::Head => {
+            for key in &keys {
+                lying.raw_put(key, "still there", UserMetadata::new());
+            }
+            seen.store(true, Ordering::Release);
+        }
+        _ => {}
+    })));
+    let b = Machine::new(dir.path(), "a", &store);
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while !asked.load(Ordering::Acquire) {
+        assert!(
+            std::time::Instant::now() < until,
+            "the listing was believed; there are {:?}",
+            b.names()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    store.set_hook(None);
+    assert_eq!(b.names().len(), 10);
+    assert_eq!(b.read("note 3.md"), "still there");
+}
+
+/// Where a store ignores conditions, a write and a deletion look first: others' versions are kept but for the same moment.
+#[test]
+fn a_store_that_ignores_conditions_is_looked_at_first() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), MemoryStore::new("weak"));
+    let honest = store.capabilities();
+    store.set_capabilities(Capabilities {
+        put_if_absent: false,
+        put_if_match: false,
+        delete_if_match: false,
+        ..honest
+    });
+    let a = Machine::new(dir.path(), "a", &store);
+    a.runtime.block_on(a.replica.learn_store()).unwrap();
+    for name in ["edited.md", "deleted.md"] {
+        a.save(name, "ours");
+    }
+    a.drain();
+    assert!(a.names().contains(&"edited.md".to_owned()));
+    for name in ["edited.md", "deleted.md", "new.md"] {
+        store.raw_put(name, "theirs", UserMetadata::new());
+    }
+    a.save("edited.md", "ours again");
+    a.save("new.md", "ours, too");
+    a.go(|replica| replica.unlink(ROOT_INO, b"deleted.md")).unwrap();
+    a.drain();
+    for name in ["edited.md", "deleted.md", "new.md"] {
+        assert_eq!(store.raw_get(name).unwrap().0, "theirs", "{name}");
+        assert_eq!(a.read(name), "theirs", "{name}");
+    }
+    assert_eq!(a.names().len(), 5, "{:?}", a.names());
 }

@@ -4,7 +4,9 @@
 //! (`daemon`) or the protocol (`control`).
 
 pub(crate) mod args;
+mod check;
 mod conflicts;
+mod doctor;
 mod events;
 mod find;
 mod mount;
@@ -13,13 +15,14 @@ mod progress;
 mod run;
 mod serve;
 mod status;
+mod trash;
 pub(crate) mod units;
 mod unmount;
 mod wait;
 
 use crate::control::registry::{Record, Registry};
 use crate::failure::{EXIT_FAILED, EXIT_USAGE, Failure};
-use args::{Cli, Command, IndexCommand, ServeCommand};
+use args::{Cli, Command, IndexCommand, ServeCommand, TrashCommand};
 use clap::{CommandFactory, Parser};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,6 +61,14 @@ fn dispatch(command: Command) -> Outcome {
         Command::Links(args) => find::links(&args),
         Command::Tags(args) => find::tags(&args),
         Command::Events(args) => events::run(&args),
+        Command::Trash(TrashCommand::Ls { dir, json }) => trash::list(dir.as_deref(), json),
+        Command::Trash(TrashCommand::Restore {
+            words,
+            version,
+            overwrite,
+        }) => trash::restore(&words, version, overwrite),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Index(IndexCommand::Rebuild { dir, timeout }) => wait::rebuild(&dir, timeout),
         Command::Perform { dir, device } => Ok(crate::felt::run(&dir, &device)),
         Command::Completions { shell } => {

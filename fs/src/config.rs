@@ -4,7 +4,7 @@
 //! keys and of secrets. Does not own the grammar (`cli/args.rs`) nor the mount point's state (`mount/point.rs`).
 
 use crate::cli::args::{MountArgs, Protocol, ServeNfsArgs};
-use crate::cli::units::{parse_duration, parse_size};
+use crate::cli::units::{Keep, parse_duration, parse_keep, parse_size};
 use crate::failure::Failure;
 use notefs_cache::store::StoreUrl;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ const CACHE_SIZE_DEFAULT_BYTES: u64 = 10 << 30;
 
 /// Write-back delay where nobody said otherwise.
 const WRITE_BACK_DEFAULT: Duration = Duration::from_secs(1);
+
+/// How long the trash keeps things where nobody said otherwise: 30 days.
+const TRASH_DEFAULT: Keep = Keep(Some(Duration::from_secs(30 * 86_400)));
 
 /// The longest write-back delay that makes sense: one day.
 const WRITE_BACK_MAX: Duration = Duration::from_secs(86_400);
@@ -102,6 +105,8 @@ pub(crate) struct MountPlan {
     pub(crate) write_back: Duration,
     /// How often to look at the whole bucket; `None`: adaptive.
     pub(crate) poll: Option<Duration>,
+    /// How long deleted and overwritten versions are kept, if they are.
+    pub(crate) trash: Option<Duration>,
     /// Refuse changes.
     pub(crate) read_only: bool,
     /// Let other users in.
@@ -126,6 +131,7 @@ struct ConfigFile {
     cache_size: Option<String>,
     write_back: Option<String>,
     poll: Option<String>,
+    trash: Option<String>,
     read_only: Option<bool>,
     allow_other: Option<bool>,
     events: Option<bool>,
@@ -195,24 +201,14 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
         None => default_cache_dir(places, &store)?,
     };
     let from_file = |key: &str, error: String| Failure::usage(format!("Configuration key `{key}`: {error}"));
-    let cache_size = file
-        .cache_size
-        .as_deref()
-        .map(parse_size)
-        .transpose()
-        .map_err(|e| from_file("cache-size", e))?;
-    let write_back = file
-        .write_back
-        .as_deref()
-        .map(parse_duration)
-        .transpose()
-        .map_err(|e| from_file("write-back", e))?;
-    let poll = file
-        .poll
-        .as_deref()
-        .map(parse_duration)
-        .transpose()
-        .map_err(|e| from_file("poll", e))?;
+    let cache_size = file.cache_size.as_deref().map(parse_size).transpose();
+    let cache_size = cache_size.map_err(|e| from_file("cache-size", e))?;
+    let write_back = file.write_back.as_deref().map(parse_duration).transpose();
+    let write_back = write_back.map_err(|e| from_file("write-back", e))?;
+    let trash = file.trash.as_deref().map(parse_keep).transpose();
+    let trash = trash.map_err(|e| from_file("trash", e))?;
+    let poll = file.poll.as_deref().map(parse_duration).transpose();
+    let poll = poll.map_err(|e| from_file("poll", e))?;
     let log = args.log.clone().or(file.log).map(|log| places.current_dir.join(log));
     let dir = places.current_dir.join(dir);
     let plan = MountPlan {
@@ -225,6 +221,7 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
         cache_size_bytes: args.cache_size.or(cache_size).unwrap_or(CACHE_SIZE_DEFAULT_BYTES),
         write_back: args.write_back.or(write_back).unwrap_or(WRITE_BACK_DEFAULT),
         poll: args.poll.or(poll),
+        trash: args.trash.or(trash).unwrap_or(TRASH_DEFAULT).0,
         read_only: args.read_only.or(file.read_only).unwrap_or(false),
         allow_other: args.allow_other.or(file.allow_other).unwrap_or(false),
         events: args.events.or(file.events).unwrap_or(true),
@@ -443,7 +440,7 @@ fn parse_config(text: &str) -> Result<ConfigFile, Failure> {
             .hint("Use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials"));
         }
     }
-    let known = "store, dir, cache, cache-size, write-back, poll, read-only, allow-other, events and log";
+    let known = "store, dir, cache, cache-size, write-back, poll, trash, read-only, allow-other, events and log";
     table.try_into().map_err(|e: toml::de::Error| {
         let reason = e.message().split(", expected").next().unwrap_or_default().to_owned();
         Failure::usage(reason).hint(format!("The keys are {known}"))

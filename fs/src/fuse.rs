@@ -43,6 +43,7 @@ use tokio::sync::watch;
 
 mod convert;
 mod directory;
+mod examine;
 mod felt;
 mod handlers;
 mod mount_table;
@@ -51,6 +52,7 @@ mod notify;
 mod reply;
 mod turns;
 
+pub use examine::{KernelReport, examine_kernel};
 pub use mount_table::{MountError, clear_dead_mount};
 
 use felt::{Felt, FeltParts, Gate};

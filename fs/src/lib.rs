@@ -16,4 +16,5 @@ mod events;
 mod failure;
 mod felt;
 mod mount;
+mod promises;
 mod supervise;

@@ -11,6 +11,7 @@
 //!
 //! The daemon never touches its own mount: killed in the middle of that, it would leave a mount that hangs.
 
+mod care;
 mod front_end;
 pub(crate) mod point;
 mod report;
@@ -165,6 +166,7 @@ impl Mount {
         if cache_is_new {
             runtime.block_on(replica.learn_root()).map_err(cache_failure)?;
         }
+        let warnings = care::learn_store(&replica, &runtime, plan.trash, warnings);
         let (index, index_path, index_is_new) = open_index(&plan.cache_dir)?;
         let index = Arc::new(index);
         let handle = runtime.handle().clone();
@@ -281,7 +283,7 @@ impl Mount {
         let owed = self.drain(until, hurry);
         self.bridge.stop();
         let names = left_names(&self.replica, owed.count);
-        let last_error = self.replica.status().last_error.map(|problem| problem.message);
+        let last_error = care::hindrance(&self.replica.status());
         self.close();
         self.unseal();
         self.registry.remove(&self.plan.dir);

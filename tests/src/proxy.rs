@@ -78,6 +78,7 @@ struct State {
     fault: Fault,
     only: Option<Class>,
     latency: Duration,
+    ignores_conditions: bool,
     log: std::collections::VecDeque<(u64, Seen)>,
     serial: u64,
     counts: std::collections::BTreeMap<Class, u64>,
@@ -126,6 +127,11 @@ impl Proxy {
     /// Holds every request back for this long before it goes on.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.state().latency = latency;
+    }
+
+    /// Makes the server behind one that answers "done" to conditions and ignores them: they do not reach it.
+    pub fn ignore_conditions(&self, ignore: bool) {
+        self.shared.state().ignores_conditions = ignore;
     }
 
     /// Forgets the requests seen so far.
@@ -204,6 +210,17 @@ impl Head {
             .iter()
             .find(|(given, _)| given == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// The same lines without the headers that bind a write to what is there.
+    fn without_conditions(&self) -> Vec<u8> {
+        let text = String::from_utf8_lossy(&self.bytes).into_owned();
+        let is_condition = |line: &str| {
+            let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
+            name == "if-match" || name == "if-none-match"
+        };
+        let kept: Vec<&str> = text.split("\r\n").filter(|line| !is_condition(line)).collect();
+        kept.join("\r\n").into_bytes()
     }
 
     fn status(&self) -> u16 {
@@ -329,7 +346,14 @@ impl Shared {
             *upstream = Some(BufReader::new(stream));
         }
         let server = upstream.as_mut().context("no connection to the server")?;
-        server.get_mut().write_all(&head.bytes)?;
+        let strip =
+            self.state().ignores_conditions && !["GET ", "HEAD "].iter().any(|verb| head.first_line.starts_with(verb));
+        let bytes = if strip {
+            head.without_conditions()
+        } else {
+            head.bytes.clone()
+        };
+        server.get_mut().write_all(&bytes)?;
         if let (Some(client), Some(_)) = (client.as_mut(), head.header("expect")) {
             client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }

@@ -53,6 +53,15 @@ impl S3Client {
             .map(drop)
     }
 
+    /// Makes the bucket keep old versions.
+    pub fn keep_versions(&self) -> Result<()> {
+        let body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        let query = [("versioning".to_owned(), String::new())];
+        self.call("PUT", "", &query, vec![], body)?
+            .expect(&[200], "versioning")
+            .map(drop)
+    }
+
     /// Stores an object.
     pub fn put(&self, key: &str, body: &[u8]) -> Result<()> {
         self.put_with(key, body, &Metadata::new())

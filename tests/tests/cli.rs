@@ -48,6 +48,10 @@ fn every_command_has_help_with_examples() -> Result<()> {
         "backlinks",
         "tags",
         "index rebuild",
+        "trash ls",
+        "trash restore",
+        "doctor",
+        "check",
     ] {
         let help = notefs.output(&command.split(' ').chain(["--help"]).collect::<Vec<_>>())?;
         ensure!(

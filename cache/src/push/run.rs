@@ -7,8 +7,9 @@ use super::plan::{Delete, Plan, Situation, Write, plan};
 use crate::error::{Error, Result};
 use crate::merge::is_text;
 use crate::replica::Replica;
-use crate::state::{Base, BaseMetadata, Inode, Mutation, Place, Remote};
+use crate::state::{Base, BaseMetadata, Inode, Marks, Mutation, Place, Remote};
 use crate::store::{Condition, Deleted, ETag, Listed, ObjectInfo, ObjectKey, Written};
+use crate::trash::{Loss, Why};
 use crate::types::Ino;
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -28,9 +29,23 @@ pub(super) struct Snapshot {
     /// `None`: the inode is gone, only its objects are left.
     pub(super) inode: Option<Inode>,
     pub(super) wanted: Vec<String>,
+    /// What the bucket holds under `wanted`.
+    pub(super) at_wanted: Vec<Remote>,
+    /// Why it is owed.
+    pub(super) marks: Marks,
+    /// The newest operation on it.
+    pub(super) op: u64,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The key that its content leaves in this round.
     pub(super) moved_from: Option<String>,
+}
+
+impl Snapshot {
+    /// Whether an object has the very content that this inode has now.
+    fn holds_content_of(&self, remote: &Remote) -> bool {
+        let version = self.inode.as_ref().map(|inode| inode.content_version);
+        remote.ino == self.ino && version == Some(remote.content_version)
+    }
 }
 
 impl Replica {
@@ -53,6 +68,9 @@ impl Replica {
                 continue;
             }
             let (snapshot, plan) = self.look(ino)?;
+            if self.hold_if_unasked(&snapshot, &plan).await? {
+                return Ok(());
+            }
             match self.act(&snapshot, &plan).await? {
                 Verdict::Ours => return self.settle(&snapshot),
                 Verdict::Again => {}
@@ -118,6 +136,7 @@ impl Replica {
                 copy: self.capabilities.copy,
             };
             let plan = plan(ino, &situation);
+            let debt = tables.dirty.get(&ino).copied();
             let xattrs = if inode.is_some() {
                 tables.xattrs(ino)?
             } else {
@@ -129,6 +148,9 @@ impl Replica {
                     ino,
                     inode,
                     wanted,
+                    at_wanted,
+                    marks: debt.map_or(Marks::NONE, |debt| debt.marks),
+                    op: debt.map_or(0, |debt| debt.op),
                     xattrs,
                     moved_from,
                 },
@@ -142,6 +164,7 @@ impl Replica {
         for write in &plan.writes {
             let (Write::Put { key, .. } | Write::Copy { key, .. }) = write;
             self.preserve_other(snapshot.ino, key).await?;
+            self.keep_overwritten(snapshot, write).await?;
             self.note_intent(snapshot, key)?;
             let done = match write {
                 Write::Put { key, condition } => self.put(snapshot, key, condition).await?,
@@ -160,12 +183,48 @@ impl Replica {
                 self.postpone(snapshot.ino, wait_ms);
                 continue;
             }
+            self.keep_deleted(snapshot, delete).await?;
             let done = self.delete(snapshot, delete).await?;
             if done != Verdict::Ours {
                 return Ok(done);
             }
         }
         Ok(Verdict::Ours)
+    }
+
+    /// The version that a write replaces goes to the trash, if its content is another.
+    async fn keep_overwritten(self: &Arc<Self>, snapshot: &Snapshot, write: &Write) -> Result<()> {
+        let Write::Put { key, condition } = write else {
+            return Ok(());
+        };
+        let there = snapshot.at_wanted.iter().find(|remote| remote.key == *key);
+        let (Some(there), Condition::Matches(etag)) = (there, condition) else {
+            return Ok(());
+        };
+        let loss = Loss {
+            key,
+            etag: &etag.0,
+            why: Why::Overwritten,
+            content_stays: snapshot.holds_content_of(there),
+            kept_ago_ms: None,
+        };
+        self.keep_lost(loss, self.pusher.tries_of(snapshot.ino)).await
+    }
+
+    /// The version that a removal loses goes to the trash, unless its file has only moved.
+    async fn keep_deleted(self: &Arc<Self>, snapshot: &Snapshot, delete: &Delete) -> Result<()> {
+        let Some(there) = self.view(|tables| tables.remote(&delete.key))? else {
+            return Ok(());
+        };
+        let moved = !snapshot.wanted.is_empty();
+        let loss = Loss {
+            key: &delete.key,
+            etag: &delete.etag.0,
+            why: if moved { Why::Overwritten } else { Why::Deleted },
+            content_stays: moved && snapshot.holds_content_of(&there),
+            kept_ago_ms: None,
+        };
+        self.keep_lost(loss, self.pusher.tries_of(snapshot.ino)).await
     }
 
     /// The object that is about to be overwritten may be the only place of another file's content.
@@ -288,9 +347,7 @@ impl Replica {
         let key = parse(&delete.key)?;
         let mut deleted = Deleted::ConditionFailed;
         if !delete.etag.0.is_empty() {
-            let answer = self.store.delete(&key, Some(&delete.etag)).await;
-            self.note_health(&answer);
-            deleted = answer?;
+            deleted = self.delete_version(&key, &delete.etag).await?;
         }
         let mut theirs = None;
         if deleted == Deleted::ConditionFailed {
@@ -325,9 +382,7 @@ impl Replica {
         if !self.wrote(&info, key.as_str(), None)? {
             return Ok((Deleted::ConditionFailed, Some(info)));
         }
-        let deleted = self.store.delete(key, Some(&info.etag)).await;
-        self.note_health(&deleted);
-        Ok((deleted?, None))
+        Ok((self.delete_version(key, &info.etag).await?, None))
     }
 
     /// An edit beats a delete: somebody changed the object after we had last seen it, so it is a file again.

@@ -37,6 +37,9 @@ impl Replica {
             body = Bytes::from(std::mem::take(&mut metadata.target));
         }
         let user = metadata.encode();
+        let Some(condition) = self.condition_that_holds(key, condition).await? else {
+            return Ok(Some((Written::ConditionFailed, Bytes::new())));
+        };
         if inode.kind == FileKind::File && inode.size > PUT_WHOLE_BYTES_MAX {
             let source = BlobSource {
                 replica: Arc::clone(self),
@@ -44,7 +47,7 @@ impl Replica {
                 version: inode.content_version,
                 size: inode.size,
             };
-            let written = self.store.put_large(key, &source, &user, condition).await;
+            let written = self.store.put_large(key, &source, &user, &condition).await;
             self.note_health(&written);
             return Ok(written?.map(|written| (written, Bytes::new())));
         }
@@ -54,7 +57,7 @@ impl Replica {
                 None => return Ok(None),
             }
         }
-        let written = self.store.put(key, body.clone(), &user, condition).await;
+        let written = self.store.put(key, body.clone(), &user, &condition).await;
         self.note_health(&written);
         Ok(Some((written?, body)))
     }

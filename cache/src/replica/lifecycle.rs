@@ -62,6 +62,8 @@ impl Replica {
             writer_id,
             bears_metadata: AtomicBool::new(bears_metadata),
             hints: Mutex::default(),
+            trash: crate::trash::Trash::default(),
+            trial: Mutex::default(),
             options,
             _lock: lock,
         });
@@ -86,6 +88,7 @@ impl Replica {
         if !self.options.read_only {
             self.runtime.spawn(Arc::clone(self).run_pusher());
             self.runtime.spawn(Arc::clone(self).run_feed_writer());
+            self.runtime.spawn(Arc::clone(self).run_trash_sweeper());
         }
         let replica = Arc::clone(self);
         self.runtime.spawn(async move {
@@ -120,7 +123,7 @@ impl Replica {
             let owed = self.owed();
             progress(owed);
             let told = owed.count == 0 && self.write_hints().await.is_ok() && self.write_feed().await.is_ok();
-            if told || self.now_ms() >= until || self.options.read_only {
+            if told || self.now_ms() >= until || self.options.read_only || self.only_held_left() {
                 return owed;
             }
             let pause_ms = DRAIN_POLL_MS + (owed.count / 100).min(10 * DRAIN_POLL_MS);

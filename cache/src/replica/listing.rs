@@ -6,7 +6,10 @@
 use super::Replica;
 use super::flights::Flight;
 use crate::error::{Error, Result};
-use crate::store::{Listed, Lister, ObjectKey, StoreError};
+use crate::push::too_many;
+use crate::state::Remote;
+use crate::store::{Listed, Lister, ObjectKey, StoreError, StoreErrorKind};
+use crate::trash::PREFIX as TRASH_PREFIX;
 use crate::types::*;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,6 +21,9 @@ pub(crate) use adopt::own_name;
 
 /// A vault with at most this many keys is learnt by one recursive listing.
 const RECURSIVE_KEYS_MAX: usize = 20_000;
+
+/// Vanished objects that are asked for alone before a listing without very many is believed.
+const CONFIRMATIONS_MAX: usize = 8;
 
 /// Objects whose metadata is looked at to find out whether this bucket's objects carry any.
 const SAMPLES: usize = 3;
@@ -119,7 +125,7 @@ impl Replica {
             for listed in &page {
                 self.adopt((dir, &prefix), listed, began, &mut visited)?;
             }
-            self.drop_vanished(&prefix, &seen, began)?;
+            self.drop_vanished(&prefix, &seen, began).await?;
             return self.mark_known(visited);
         }
         drop(page);
@@ -180,21 +186,46 @@ impl Replica {
     }
 
     /// Objects that we knew and that a complete listing no longer shows are gone, unless they are younger than it.
-    fn drop_vanished(&self, prefix: &str, seen: &HashSet<&str>, began: u64) -> Result<()> {
+    async fn drop_vanished(&self, prefix: &str, seen: &HashSet<&str>, began: u64) -> Result<()> {
         let mut after = String::new();
+        let (mut vanished, mut known) = (Vec::new(), 0);
         loop {
             let rows = self.view(|tables| tables.remotes_under(prefix, &after, 500))?;
-            let Some(last) = rows.last() else { return Ok(()) };
+            let Some(last) = rows.last() else { break };
             after = last.key.clone();
-            for row in rows
-                .iter()
-                .filter(|row| row.noted <= began && !seen.contains(row.key.as_str()))
-            {
-                if !row.key.ends_with('/') && !row.etag.is_empty() {
-                    self.object_vanished(row)?;
-                }
+            known += rows.len() as u64;
+            let older = rows.into_iter().filter(|row| row.noted <= began);
+            let gone = older.filter(|row| !row.key.ends_with('/') && !row.etag.is_empty());
+            vanished.extend(gone.filter(|row| !seen.contains(row.key.as_str())));
+        }
+        if too_many(vanished.len() as u64, 0, known) {
+            self.confirm_vanished(prefix, &vanished).await?;
+        }
+        vanished.iter().try_for_each(|row| self.object_vanished(row))
+    }
+
+    /// A listing that lacks a large share of what was there is not believed before some of it was asked for alone.
+    async fn confirm_vanished(&self, prefix: &str, vanished: &[Remote]) -> Result<()> {
+        for row in vanished
+            .iter()
+            .step_by(vanished.len().div_ceil(CONFIRMATIONS_MAX).max(1))
+        {
+            let Ok(key) = ObjectKey::parse(&row.key) else { continue };
+            if self.store.head(&key).await?.is_some() {
+                return Err(Error::Store(StoreError {
+                    kind: StoreErrorKind::Garbled,
+                    operation: "list",
+                    target: format!("{}/{prefix}", self.store.name()),
+                    message: format!(
+                        "{} objects are missing from the listing, but {key} is there",
+                        vanished.len()
+                    ),
+                    advice: "Nothing was removed; `notefs doctor` tries what the store keeps".to_owned(),
+                    retryable: true,
+                }));
             }
         }
+        Ok(())
     }
 }
 
@@ -202,7 +233,8 @@ impl Replica {
 async fn collect(lister: &mut dyn Lister, keys_max: usize) -> Result<(Vec<Listed>, bool), StoreError> {
     let mut all = Vec::new();
     while let Some(page) = lister.next_page().await? {
-        all.extend(page);
+        // The trash is nobody's folder, and may be larger than the vault.
+        all.extend(page.into_iter().filter(|listed| !listed.key.starts_with(TRASH_PREFIX)));
         if all.len() > keys_max {
             return Ok((all, false));
         }

@@ -3,7 +3,7 @@
 use super::op::{Op, known_inode};
 use super::{RESERVED_NAME, Replica, base};
 use crate::error::{Error, Need, Result};
-use crate::state::{Dentry, Inode, LoggedChange, Mutation, Place};
+use crate::state::{Dentry, Inode, LoggedChange, Marks, Mutation, Place};
 use crate::store::{KeyProblem, escape_name};
 use crate::types::*;
 
@@ -56,7 +56,7 @@ impl Replica {
             op.push(Mutation::PutDentry(dentry));
             directory.nlink += u32::from(inode.is_dir());
             touch_directory(op, &mut directory);
-            op.owe(inode.ino);
+            op.owe_for(inode.ino, Marks::EMPTIED);
             if inode.kind == FileKind::File {
                 op.content_changed(inode.ino);
             }
@@ -233,7 +233,7 @@ impl Replica {
         inode.ctime = op.now;
         let in_bucket = !op.tables.remotes_of(ino)?.is_empty() || self.pusher.is_in_flight(ino);
         if inode.nlink > 0 || in_bucket {
-            op.owe(ino);
+            op.owe_for(ino, Marks::REMOVED);
         } else if op.tables.dirty.contains_key(&ino) {
             op.push(Mutation::ClearDirty(ino));
         }
@@ -248,7 +248,7 @@ impl Replica {
     pub(super) fn lose_directory(&self, op: &mut Op<'_>, mut inode: Inode) -> Result<()> {
         inode.nlink = 0;
         inode.ctime = op.now;
-        op.owe(inode.ino);
+        op.owe_for(inode.ino, Marks::REMOVED);
         if self.references.lock().contains_key(&inode.ino) {
             op.put(&inode);
         } else {

@@ -2,7 +2,7 @@
 
 use super::Replica;
 use crate::error::{Error, Need, Result};
-use crate::state::{Dentry, Inode, LoggedChange, Mutation, Tables};
+use crate::state::{Dentry, Inode, LoggedChange, Marks, Mutation, Tables};
 use crate::types::*;
 use std::sync::atomic::Ordering;
 
@@ -90,16 +90,21 @@ impl Op<'_> {
 
     /// The bucket has to be brought up to date with this inode.
     pub(crate) fn owe(&mut self, ino: Ino) {
-        self.owe_tree(ino, false);
+        self.owe_for(ino, Marks::NONE);
     }
 
     /// ... and, if `subtree`, with everything below it.
     pub(crate) fn owe_tree(&mut self, ino: Ino, subtree: bool) {
+        self.owe_for(ino, if subtree { Marks::SUBTREE } else { Marks::NONE });
+    }
+
+    /// ... for a reason that decides what may be done there.
+    pub(crate) fn owe_for(&mut self, ino: Ino, marks: Marks) {
         self.owed.push(ino);
-        let known = self.tables.dirty.get(&ino).is_some_and(|debt| debt.subtree || !subtree);
+        let known = self.tables.dirty.get(&ino).is_some_and(|debt| debt.marks.has(marks));
         if !known {
             let since_ms = (self.now.as_nanos() / 1_000_000).max(0) as u64;
-            self.mutations.push(Mutation::MarkDirty { ino, since_ms, subtree });
+            self.mutations.push(Mutation::MarkDirty { ino, since_ms, marks });
         }
     }
 

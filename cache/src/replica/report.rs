@@ -2,7 +2,7 @@
 
 use super::Replica;
 use crate::error::{Error, Result};
-use crate::state::{LoggedChange, Mutation};
+use crate::state::{LoggedChange, Mutation, Tables};
 use crate::store::RequestCounts;
 use crate::types::*;
 use serde::Serialize;
@@ -32,6 +32,17 @@ pub struct SkippedKey {
     pub alias: Option<String>,
 }
 
+/// A change that is held back, because no program asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldChange {
+    /// Its path below the mount, or its key where it has no name any more.
+    pub path: String,
+    /// What would be done, and why it is not.
+    pub reason: String,
+    /// For how long it is held, in milliseconds.
+    pub age_ms: u64,
+}
+
 /// The newest failure, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -58,6 +69,10 @@ pub struct ReplicaStatus {
     pub synced_seq: u64,
     /// What is not stored.
     pub owed: Owed,
+    /// What of it is held back (the first 100).
+    pub held: Vec<HeldChange>,
+    /// How much that is in all.
+    pub held_count: u64,
     /// Uploads, copies and deletions under way now.
     pub in_flight: u64,
     /// Bytes of content on the local disk, with what is kept to merge with.
@@ -171,6 +186,7 @@ impl Replica {
     /// The state of the whole replica.
     pub fn status(&self) -> ReplicaStatus {
         let owed = self.owed();
+        let held = self.held_changes();
         if let Err(error) = self.state.commit() {
             tracing::warn!(%error, "Could not commit before a status; its counts may be a moment old");
         }
@@ -186,6 +202,8 @@ impl Replica {
             written_seq: tables.change_seq(),
             synced_seq: self.synced_seq.load(Ordering::Acquire),
             owed,
+            held,
+            held_count: self.held_count(),
             in_flight: self.pusher.in_flight_count(),
             cache_bytes: tables.local_bytes + tables.bases_bytes(),
             cache_limit_bytes: self.options.cache_size_bytes,
@@ -255,20 +273,7 @@ impl Replica {
             let owing: Vec<Ino> = tables.dirty.keys().copied().take(limit).collect();
             let mut paths = Vec::new();
             for ino in owing {
-                let is_dir = tables
-                    .inode(ino)?
-                    .is_some_and(|inode| inode.is_dir() && inode.nlink > 0);
-                let path = match tables.names_of(ino)?.first() {
-                    Some(_) if is_dir => tables.directory_key(ino)?.path.to_vec(),
-                    Some(name) => tables.path_of(name.parent, &name.name)?,
-                    None => tables
-                        .remotes_of(ino)?
-                        .first()
-                        .map(|remote| remote.key.clone())
-                        .unwrap_or_default()
-                        .into_bytes(),
-                };
-                paths.push(String::from_utf8_lossy(&path).into_owned());
+                paths.push(path_or_key(tables, ino)?);
             }
             Ok(paths)
         })
@@ -286,6 +291,11 @@ impl Replica {
             let name = names.first().ok_or(Error::Posix(libc::ENOENT))?;
             tables.path_of(name.parent, &name.name)
         })
+    }
+
+    /// The path of one inode, or its key if it has no name.
+    pub(crate) fn owed_path(&self, ino: Ino) -> Result<String> {
+        self.view(|tables| path_or_key(tables, ino))
     }
 
     /// The state of one file or directory.
@@ -311,7 +321,7 @@ impl Replica {
             key: remote.as_ref().map(|remote| remote.key.clone()),
             etag: remote.map(|remote| remote.etag).filter(|etag| !etag.is_empty()),
             owed_for_ms,
-            last_error: self.pusher.failure_of(ino),
+            last_error: self.held_reason(ino).or_else(|| self.pusher.failure_of(ino)),
         })
     }
 
@@ -327,6 +337,23 @@ impl Replica {
         };
         Ok(step)
     }
+}
+
+fn path_or_key(tables: &mut Tables, ino: Ino) -> Result<String> {
+    let is_dir = tables
+        .inode(ino)?
+        .is_some_and(|inode| inode.is_dir() && inode.nlink > 0);
+    let path = match tables.names_of(ino)?.first() {
+        Some(_) if is_dir => tables.directory_key(ino)?.path.to_vec(),
+        Some(name) => tables.path_of(name.parent, &name.name)?,
+        None => tables
+            .remotes_of(ino)?
+            .first()
+            .map(|remote| remote.key.clone())
+            .unwrap_or_default()
+            .into_bytes(),
+    };
+    Ok(String::from_utf8_lossy(&path).into_owned())
 }
 
 /// The stream of changes, for one index.

@@ -6,7 +6,7 @@ use super::op::known_inode;
 use super::{INLINE_BYTES_MAX, Replica};
 use crate::blob::ranges;
 use crate::error::{Error, Result};
-use crate::state::{Mutation, Place};
+use crate::state::{Marks, Mutation, Place};
 use crate::types::*;
 use std::borrow::Cow;
 
@@ -48,6 +48,9 @@ impl Replica {
                 inode.place = Place::Nowhere;
                 inode.size = 0;
                 content_changed(op, &mut inode, clear_setid);
+                if inode.nlink > 0 {
+                    op.owe_for(ino, Marks::EMPTIED);
+                }
                 return Ok(Some(blob));
             }
             if inode.place == Place::Blob || inode.size.max(size) > INLINE_BYTES_MAX {

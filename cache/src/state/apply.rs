@@ -1,7 +1,7 @@
 //! Applies mutations to the rows: no decision is taken here, so that replaying a journal repeats what happened.
 
 use super::cache::Named;
-use super::record::{Dentry, Inode, LoggedChange, Mutation, Remote};
+use super::record::{Dentry, Inode, LoggedChange, Marks, Mutation, Remote};
 use super::{Debt, Tables, database};
 use crate::error::Result;
 use crate::types::Ino;
@@ -50,7 +50,7 @@ impl Tables {
                 self.execute("DELETE FROM remote WHERE key = ?1", params![key])?;
                 self.drop_bases(key, None)?;
             }
-            Mutation::MarkDirty { ino, since_ms, subtree } => self.mark_dirty(*ino, *since_ms, *subtree)?,
+            Mutation::MarkDirty { ino, since_ms, marks } => self.mark_dirty(*ino, *since_ms, *marks)?,
             Mutation::ClearDirty(ino) => {
                 self.execute("DELETE FROM dirty WHERE ino = ?1", params![*ino as i64])?;
                 self.dirty.remove(ino);
@@ -191,11 +191,11 @@ impl Tables {
         self.drop_bases(&remote.key, Some(&remote.etag))
     }
 
-    fn mark_dirty(&mut self, ino: Ino, since_ms: u64, subtree: bool) -> Result<()> {
+    fn mark_dirty(&mut self, ino: Ino, since_ms: u64, marks: Marks) -> Result<()> {
         let old = self.dirty.get(&ino).copied();
         let debt = Debt {
             since_ms: old.map_or(since_ms, |debt| debt.since_ms.min(since_ms)),
-            subtree: subtree || old.is_some_and(|debt| debt.subtree),
+            marks: old.map_or(marks, |debt| debt.marks.with(marks)),
             due_ms: old.map_or(0, |debt| debt.due_ms),
             first_ms: old.map_or(0, |debt| debt.first_ms),
             written_ms: old.map_or(0, |debt| debt.written_ms),
@@ -204,7 +204,7 @@ impl Tables {
         self.dirty.insert(ino, debt);
         self.execute(
             "INSERT OR REPLACE INTO dirty VALUES (?1, ?2, ?3)",
-            params![ino as i64, debt.since_ms as i64, debt.subtree],
+            params![ino as i64, debt.since_ms as i64, debt.marks.0],
         )
     }
 

@@ -1,6 +1,6 @@
 //! Beginning, ending, flushing and recovering the shared transaction.
 
-use super::record::Mutation;
+use super::record::{Marks, Mutation};
 use super::row::{REPLACE_INODE, write_inode};
 use super::{Debt, State, Tables, database};
 use crate::error::{Error, Result};
@@ -190,12 +190,13 @@ impl Tables {
         self.directory_keys.clear();
         self.local.clear();
         self.local_bytes = 0;
+        // The column bears all marks; it is named for the first of them.
         let mut dirty = self.connection.prepare("SELECT ino, since_ms, subtree FROM dirty")?;
         let mut rows = dirty.query([])?;
         while let Some(row) = rows.next()? {
             let debt = Debt {
                 since_ms: row.get::<_, i64>(1)? as u64,
-                subtree: row.get(2)?,
+                marks: Marks(row.get(2)?),
                 due_ms: 0,
                 first_ms: 0,
                 written_ms: 0,

@@ -218,6 +218,35 @@ pub(crate) enum LoggedChange {
     },
 }
 
+/// Why an inode is owed, as far as that matters later; kept with the debt, so that it survives a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Marks(pub(crate) u8);
+
+impl Marks {
+    pub(crate) const NONE: Marks = Marks(0);
+    /// Everything below this directory is owed, too.
+    pub(crate) const SUBTREE: Marks = Marks(1);
+    /// A program took a name away from it, so objects of it may go.
+    pub(crate) const REMOVED: Marks = Marks(2);
+    /// A program made it empty, so it may replace what is not.
+    pub(crate) const EMPTIED: Marks = Marks(4);
+    /// What was held of it is to be done all the same.
+    pub(crate) const RELEASED: Marks = Marks(8);
+
+    pub(crate) fn has(self, other: Marks) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub(crate) fn with(self, other: Marks) -> Marks {
+        Marks(self.0 | other.0)
+    }
+
+    pub(crate) fn without(self, other: Marks) -> Marks {
+        Marks(self.0 & !other.0)
+    }
+}
+
 /// One change of one row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Mutation<'a> {
@@ -268,11 +297,11 @@ pub(crate) enum Mutation<'a> {
     },
     PutRemote(Remote),
     DropRemote(String),
-    /// Owed to the bucket since then (wall clock, ms); `subtree`: everything below, too.
+    /// Owed to the bucket since then (wall clock, ms), and why.
     MarkDirty {
         ino: Ino,
         since_ms: u64,
-        subtree: bool,
+        marks: Marks,
     },
     ClearDirty(Ino),
     Change(LoggedChange),

@@ -11,8 +11,8 @@ mod errors;
 mod lister;
 #[cfg(test)]
 mod tests;
+mod translate;
 mod transport;
-mod values;
 
 pub(super) use build::{S3Place, open_s3};
 
@@ -30,8 +30,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use translate::{modified, quoted, unquoted, write_options};
 use transport::Counters;
-use values::{modified, quoted, unquoted};
 
 /// How long a call may take, repeats included, before the time for its bytes.
 const CALL_DEADLINE_SECONDS: u64 = 30;
@@ -424,6 +424,22 @@ impl Store for OpendalStore {
         }
     }
 
+    async fn keeps_versions(&self, key: &ObjectKey) -> StoreResult<Option<bool>> {
+        let work = self.operator.stat(key.as_str());
+        let answer = self
+            .call("look up", key.as_str(), seconds(CALL_DEADLINE_SECONDS), work)
+            .await?;
+        // A bucket that has ceased to keep them says "null".
+        Ok(match answer {
+            Answer::Yes(metadata) => Some(metadata.version().is_some_and(|version| version != "null")),
+            _ => None,
+        })
+    }
+
+    fn needs_trial(&self) -> bool {
+        true
+    }
+
     async fn put_marker(&self, key: &ObjectKey) -> StoreResult<()> {
         let marker = format!("{key}/");
         let work = self.operator.create_dir(&marker);
@@ -456,23 +472,6 @@ async fn slot<'a>(slots: &'a Semaphore, operation: &'static str, target: &str) -
 /// How many bytes of `range` an object of `size` bytes has.
 fn due(range: &Range<u64>, size: u64) -> u64 {
     range.end.min(size).saturating_sub(range.start)
-}
-
-fn write_options(user: &UserMetadata, condition: &Condition) -> WriteOptions {
-    let user_metadata = user
-        .iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let mut options = WriteOptions {
-        user_metadata: Some(user_metadata),
-        ..WriteOptions::default()
-    };
-    match condition {
-        Condition::None => {}
-        Condition::Absent => options.if_not_exists = true,
-        Condition::Matches(etag) => options.if_match = Some(quoted(etag)),
-    }
-    options
 }
 
 fn seconds(count: u64) -> Duration {

@@ -7,12 +7,49 @@ use super::{
     Written,
 };
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// What a trial found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// `PUT` bound to the absence of an object is.
+    pub put_if_absent: bool,
+    /// `PUT` bound to an ETag is.
+    pub put_if_match: bool,
+    /// `DELETE` bound to an ETag is.
+    pub delete_if_match: bool,
+    /// Whether the bucket keeps old versions by itself, if that can be told.
+    pub versions: Option<bool>,
+}
+
+impl Trial {
+    /// What a store says of itself, untried.
+    pub fn untried(stated: Capabilities) -> Trial {
+        Trial {
+            put_if_absent: stated.put_if_absent,
+            put_if_match: stated.put_if_match,
+            delete_if_match: stated.delete_if_match,
+            versions: None,
+        }
+    }
+}
 
 /// What the store really does, tried on an object `.notefs/probe/ID` that is removed again: nine requests.
 ///
 /// `id` must be unique to this trial and fit for a key. Two writers race for the first creation, since some servers
 /// check and write in two steps. A promise that cannot be tried (a copy's destination) is left as the store states it.
 pub async fn probe_conditions(store: &dyn Store, id: &str) -> StoreResult<Capabilities> {
+    let found = try_store(store, id).await?;
+    Ok(Capabilities {
+        put_if_absent: found.put_if_absent,
+        put_if_match: found.put_if_match,
+        delete_if_match: found.delete_if_match,
+        ..store.capabilities()
+    })
+}
+
+/// The same, and whether the bucket keeps versions: ten requests.
+pub async fn try_store(store: &dyn Store, id: &str) -> StoreResult<Trial> {
     let key = ObjectKey::parse(&format!(".notefs/probe/{id}")).map_err(|problem| StoreError {
         kind: StoreErrorKind::Refused,
         operation: "write",
@@ -28,8 +65,8 @@ pub async fn probe_conditions(store: &dyn Store, id: &str) -> StoreResult<Capabi
     Ok(found)
 }
 
-async fn try_conditions(store: &dyn Store, key: &ObjectKey) -> StoreResult<Capabilities> {
-    let mut found = store.capabilities();
+async fn try_conditions(store: &dyn Store, key: &ObjectKey) -> StoreResult<Trial> {
+    let mut found = Trial::untried(store.capabilities());
     let write = |body: &'static str, condition: Condition| async move {
         store
             .put(
@@ -41,18 +78,40 @@ async fn try_conditions(store: &dyn Store, key: &ObjectKey) -> StoreResult<Capab
             .await
     };
     let (one, other) = tokio::join!(write("one", Condition::Absent), write("other", Condition::Absent));
-    let winners: Vec<ETag> = [one?, other?].into_iter().filter_map(done).collect();
-    found.put_if_absent &= winners.len() == 1;
+    match (one, other) {
+        (Ok(one), Ok(other)) => {
+            found.put_if_absent &= [one, other].into_iter().filter_map(done).count() == 1;
+        }
+        // Some servers know no conditions and say so.
+        (Err(error), _) | (_, Err(error)) if is_refusal(&error) => {
+            found.put_if_absent = false;
+            write("one", Condition::None).await?;
+        }
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    }
     // A retried write whose first answer was lost leaves no winner: then nothing is known of this race.
     let Some(first) = store.head(key).await?.map(|info| info.etag) else {
         return Ok(found);
     };
-    found.put_if_absent &= done(write("three", Condition::Absent).await?).is_none();
-    let second = done(write("four", Condition::Matches(first.clone())).await?);
-    let stale = done(write("five", Condition::Matches(first.clone())).await?);
-    found.put_if_match &= second.is_some() && stale.is_none();
-    found.delete_if_match &= store.delete(key, Some(&first)).await? == Deleted::ConditionFailed;
+    found.versions = store.keeps_versions(key).await?;
+    found.put_if_absent &= found.put_if_absent && done(write("three", Condition::Absent).await?).is_none();
+    let second = write("four", Condition::Matches(first.clone())).await;
+    if second.as_ref().is_err_and(is_refusal) {
+        found.put_if_match = false;
+        write("four", Condition::None).await?;
+    } else {
+        let stale = done(write("five", Condition::Matches(first.clone())).await?);
+        found.put_if_match &= done(second?).is_some() && stale.is_none();
+    }
+    found.delete_if_match &= match store.delete(key, Some(&first)).await {
+        Err(error) if is_refusal(&error) => false,
+        deleted => deleted? == Deleted::ConditionFailed,
+    };
     Ok(found)
+}
+
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(error.kind, StoreErrorKind::Unsupported | StoreErrorKind::Refused)
 }
 
 fn done(written: Written) -> Option<ETag> {

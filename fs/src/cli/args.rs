@@ -3,7 +3,7 @@
 //! Owns names, defaults and examples. The build script compiles this file too, for completions and man pages, so it uses
 //! nothing of the crate but `units`. Does not own what the commands do.
 
-use super::units::{parse_duration, parse_size};
+use super::units::{Keep, parse_duration, parse_keep, parse_size};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -69,6 +69,13 @@ pub(crate) enum Command {
         /// Its device, as `major:minor`.
         device: String,
     },
+    /// List and bring back deleted and overwritten notes
+    #[command(subcommand)]
+    Trash(TrashCommand),
+    /// Try what a store and this machine can promise
+    Doctor(DoctorArgs),
+    /// Compare a mount with its bucket, and mend what differs
+    Check(CheckArgs),
     /// Print a shell's completion script
     #[command(hide = true)]
     Completions {
@@ -134,6 +141,11 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_POLL", hide_env = true)]
     pub(crate) poll: Option<Duration>,
 
+    /// How long deleted notes, and the first version of one that is overwritten within an hour, are kept in the bucket
+    /// below .notefs/trash, or off [default: 30d]
+    #[arg(long, value_name = "TIME|off", value_parser = parse_keep, env = "NOTEFS_TRASH", hide_env = true)]
+    pub(crate) trash: Option<Keep>,
+
     /// Refuse every change
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_READ_ONLY", hide_env = true)]
@@ -160,7 +172,7 @@ pub(crate) struct MountArgs {
     #[arg(long)]
     pub(crate) nonempty: bool,
 
-    /// A TOML file with the same names: store, dir, cache, cache-size, write-back, poll, read-only, allow-other,
+    /// A TOML file with the same names: store, dir, cache, cache-size, write-back, poll, trash, read-only, allow-other,
     /// events, log
     #[arg(long, value_name = "FILE", env = "NOTEFS_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
@@ -332,15 +344,107 @@ pub(crate) struct StatusArgs {
 /// `notefs sync`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+What no program asked for is held back and never done by itself: a note that would become empty, or
+many that would be removed because the cache lost something. `notefs status` lists it. `notefs
+check` takes it back; --release-held has it done.
+
 Examples:
   notefs sync                                     The mount around the current folder
-  notefs sync ~/notes --timeout 1h")]
+  notefs sync ~/notes --timeout 1h
+  notefs sync ~/notes --release-held              Do what was held back, too")]
 pub(crate) struct SyncArgs {
     /// The mounted folder; without it, the mount around the current folder
     pub(crate) dir: Option<PathBuf>,
     /// How long to wait
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
     pub(crate) timeout: Duration,
+    /// Have done what is held back because no program asked for it
+    #[arg(long)]
+    pub(crate) release_held: bool,
+}
+
+/// `notefs trash …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrashCommand {
+    /// List what can be brought back, newest first
+    #[command(after_help = "\
+Exits with 1 if there is nothing.
+
+Examples:
+  notefs trash ls                                 The mount around the current folder
+  notefs trash ls ~/notes/projects
+  notefs trash ls ~/notes --json | jq -r '.versions[].path'")]
+    Ls {
+        /// A folder in a mount; without it, all of the mount around the current folder
+        dir: Option<PathBuf>,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring a note back, as it was when it was deleted or overwritten
+    #[command(
+        override_usage = "notefs trash restore [OPTIONS] [DIR] PATH",
+        after_help = "\
+The note becomes an ordinary file again; its copy in the trash stays until its time is over.
+
+Examples:
+  notefs trash restore ~/notes/ideas/fuse.md
+  notefs trash restore ~/notes ideas/fuse.md
+  notefs trash restore ~/notes/a.md --version 20261125T222659.007-1a2b3c4d --overwrite"
+    )]
+    Restore {
+        /// The mounted folder, if PATH is below it, and the note's path
+        #[arg(value_name = "[DIR] PATH", num_args = 1..=2, required = true)]
+        words: Vec<OsString>,
+        /// Which version, as `trash ls` names it; without it, the newest
+        #[arg(long, value_name = "VERSION")]
+        version: Option<String>,
+        /// Replace what is at PATH now; its version goes to the trash
+        #[arg(long)]
+        overwrite: bool,
+    },
+}
+
+/// `notefs doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writers race for small objects below .notefs/probe/, which are removed again; nothing else is
+touched. Some servers answer \"done\" to a condition and ignore it: only a race shows that. Exits with
+0 if all promises hold, and with 1 if one does not or the store cannot be asked.
+
+Examples:
+  notefs doctor s3://my-bucket/notes
+  notefs doctor 's3://my-bucket?endpoint=https://minio.example:9000' --json
+  notefs doctor fs:///srv/notes")]
+pub(crate) struct DoctorArgs {
+    /// The store's URL, as for `notefs mount`
+    pub(crate) store: String,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `notefs check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What the bucket lacks and this machine holds is uploaded again, what the folder does not show is
+adopted, a damaged local copy is fetched anew, and what was held back is taken back. Nothing is
+deleted from the bucket. Exits with 1 if something is left that could not be mended, or, in a dry
+run, if there is anything to mend.
+
+Examples:
+  notefs check ~/notes
+  notefs check ~/notes --dry-run
+  notefs check ~/notes --json | jq .step_count")]
+pub(crate) struct CheckArgs {
+    /// The mounted folder
+    pub(crate) dir: PathBuf,
+    /// Only tell what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How a conflict ends.

@@ -118,6 +118,9 @@ fn mount_block(status: &MountStatus) -> String {
         },
     );
     add("stored", stored_line(status));
+    held_lines(status)
+        .into_iter()
+        .for_each(|(name, value)| add(name, value));
     add("indexed", indexed_line(status));
     add(
         "cache",
@@ -144,14 +147,17 @@ fn mount_block(status: &MountStatus) -> String {
             format!("{} ({} ago{again})", error.message, show_ms(error.age_ms)),
         );
     }
+    lines.extend(skipped_lines(status));
+    lines.push(format!("  {:<9} {}", "pid", status.pid));
+    lines.join("\n")
+}
+
+/// Keys that are not shown under their own names.
+fn skipped_lines(status: &MountStatus) -> Vec<String> {
+    let mut lines = Vec::new();
     if status.skipped_key_count > 0 {
-        add(
-            "skipped",
-            format!(
-                "{} under their own names:",
-                show_things(status.skipped_key_count, "key")
-            ),
-        );
+        let count = show_things(status.skipped_key_count, "key");
+        lines.push(format!("  {:<9} {count} under their own names:", "skipped"));
     }
     for skipped in &status.skipped_keys {
         let alias = skipped
@@ -161,8 +167,22 @@ fn mount_block(status: &MountStatus) -> String {
         let text = format!("{:?}: {}{alias}", skipped.key, skipped.reason);
         lines.push(format!("            {}", output::printable(&text)));
     }
-    lines.push(format!("  {:<9} {}", "pid", status.pid));
-    lines.join("\n")
+    lines
+}
+
+/// What is held back, and what this store does not promise.
+fn held_lines(status: &MountStatus) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if status.held_count > 0 {
+        let hint = "no program asked for it; see `notefs check` and `notefs sync --release-held`";
+        let count = show_things(status.held_count, "change");
+        lines.push(("held", format!("{count}: {hint}")));
+    }
+    let held = status.held.iter();
+    let text = held.map(|held| format!("{}: {} ({} ago)", held.path, held.reason, show_ms(held.age_ms)));
+    lines.extend(text.map(|text| ("", text)));
+    lines.extend(status.weaker.iter().map(|weaker| ("weaker", weaker.clone())));
+    lines
 }
 
 fn stored_line(status: &MountStatus) -> String {

@@ -37,12 +37,30 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "s" => 1_000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(refused()),
     };
     number
         .checked_mul(unit_ms)
         .map(Duration::from_millis)
         .ok_or_else(|| format!("`{text}` is too long"))
+}
+
+/// How long something is kept, or that it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keep(pub(crate) Option<Duration>);
+
+/// Parses `off` or a duration, as in `30d`.
+pub(crate) fn parse_keep(text: &str) -> Result<Keep, String> {
+    match text.trim() {
+        "off" => Ok(Keep(None)),
+        text => match parse_duration(text) {
+            Ok(time) if !time.is_zero() => Ok(Keep(Some(time))),
+            _ => Err(format!(
+                "`{text}` is no time to keep things; write it like 30d or 12h, or off"
+            )),
+        },
+    }
 }
 
 /// `1.4 GiB`.

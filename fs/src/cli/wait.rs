@@ -16,6 +16,12 @@ use std::time::Duration;
 /// `notefs sync`.
 pub(super) fn sync(args: &SyncArgs) -> Outcome {
     let (record, _) = find_mount(args.dir.as_deref())?;
+    if args.release_held {
+        let Answer::Released(count) = client::ask(&record, &Request::ReleaseHeld {}, &mut |_| ())? else {
+            return Err(client::unexpected(&record));
+        };
+        output::note(format_args!("Released {}", show_things(count, "held change")));
+    }
     wait(&record, WaitFor::Stored, None, args.timeout)
 }
 
@@ -48,6 +54,17 @@ fn conclude(record: &Record, request: &Request, title: &'static str, timeout: Du
     bar.end();
     match answer? {
         Answer::Waited { reached: true, .. } => Ok(0),
+        Answer::Waited { names, held, .. } if held > 0 => {
+            let failure = Failure::new(format!(
+                "{} held back, because no program asked for it{}",
+                show_things(held, "change"),
+                output::names_of(&names, held)
+            ));
+            output::failure(&failure.hint(
+                "`notefs status` says why. `notefs check DIR` takes it back from the bucket; `notefs sync --release-held` has it done",
+            ));
+            Ok(EXIT_FAILED)
+        }
         Answer::Waited { left, names, .. } => {
             let failure = Failure::new(format!(
                 "Not done after {}: {}{}",

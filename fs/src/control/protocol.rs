@@ -5,6 +5,8 @@
 
 use crate::events::Event;
 use crate::failure::Failure;
+use notefs_cache::check::CheckReport;
+use notefs_cache::trash::Trashed;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -78,6 +80,27 @@ pub(crate) enum Request {
         /// Only below this folder; empty for everywhere.
         below: Vec<u8>,
     },
+    /// Have done what is held back.
+    ReleaseHeld {},
+    /// List the trash.
+    TrashList {
+        /// Only below this folder; empty for everywhere.
+        below: Vec<u8>,
+    },
+    /// Bring a version back.
+    TrashRestore {
+        /// Its path.
+        path: Vec<u8>,
+        /// Which; the newest without.
+        version: Option<String>,
+        /// Replace what is there.
+        overwrite: bool,
+    },
+    /// Compare the replica with the bucket and mend it.
+    Check {
+        /// Only tell.
+        dry_run: bool,
+    },
     /// Store what is left, unmount and end.
     Unmount {
         /// How long to wait for the store.
@@ -137,7 +160,23 @@ pub(crate) enum Answer {
         /// Some names of what is not stored.
         #[serde(default)]
         names: Vec<String>,
+        /// How much of it is held back: waiting is no use for that.
+        #[serde(default)]
+        held: u64,
     },
+    /// To `ReleaseHeld`: how many changes.
+    Released(u64),
+    /// To `TrashList`.
+    Trash(TrashList),
+    /// To `TrashRestore`: what came back, as a file of this name beside its path.
+    Restored {
+        /// The version.
+        trashed: Box<Trashed>,
+        /// The file's name, to be renamed into place.
+        draft: Vec<u8>,
+    },
+    /// To `Check`.
+    Checked(Box<CheckReport>),
     /// To `Search`.
     Found(Found),
     /// To `Backlinks` and `Links`.
@@ -189,6 +228,25 @@ pub(crate) struct Left {
     pub(crate) was_busy: bool,
 }
 
+/// What the trash holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TrashList {
+    /// Newest first.
+    pub(crate) versions: Vec<Trashed>,
+    /// How long versions are kept; none are without.
+    pub(crate) keeps_ms: Option<u64>,
+    /// The bucket keeps old versions by itself.
+    pub(crate) bucket_keeps_versions: bool,
+}
+
+/// A change that is held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeldChange {
+    pub(crate) path: String,
+    pub(crate) reason: String,
+    pub(crate) age_ms: u64,
+}
+
 /// How far the index is behind the notes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Behind {
@@ -237,6 +295,14 @@ pub(crate) struct MountStatus {
     pub(crate) written: Written,
     pub(crate) synced: Synced,
     pub(crate) owed: Owed,
+    /// What of it is held back, because no program asked for it: the first, and how many.
+    #[serde(default)]
+    pub(crate) held: Vec<HeldChange>,
+    #[serde(default)]
+    pub(crate) held_count: u64,
+    /// What this store does not promise, in plain words.
+    #[serde(default)]
+    pub(crate) weaker: Vec<String>,
     pub(crate) in_flight: u64,
     pub(crate) indexed: Indexed,
     pub(crate) cache: CacheUse,

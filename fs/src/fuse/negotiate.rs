@@ -8,7 +8,7 @@ use std::time::Duration;
 const BACKGROUND_REQUESTS_MAX: u16 = 64;
 
 /// What is asked of the kernel, as far as it can.
-const CAPABILITIES: [InitFlags; 9] = [
+pub(super) const CAPABILITIES: [InitFlags; 9] = [
     InitFlags::FUSE_HANDLE_KILLPRIV_V2, // else it asks for security.capability before each write
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,

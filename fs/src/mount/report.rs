@@ -4,8 +4,8 @@
 
 use crate::bridge::IndexProgress;
 use crate::control::protocol::{
-    Behind, CacheUse, ConflictRow, FileReport, Indexed, LastError, MountStatus, Owed, Peer, Pull, Requests, SkippedKey,
-    Synced, Written,
+    Behind, CacheUse, ConflictRow, FileReport, HeldChange, Indexed, LastError, MountStatus, Owed, Peer, Pull, Requests,
+    SkippedKey, Synced, Written,
 };
 use crate::control::registry::Record;
 use notefs_cache::ConflictKind;
@@ -32,6 +32,9 @@ pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: Index
             bytes: replica.owed.bytes,
             oldest_age_ms: replica.owed.oldest_age_ms,
         },
+        held: held(replica.held),
+        held_count: replica.held_count,
+        weaker: Vec::new(),
         in_flight: replica.in_flight,
         indexed: Indexed {
             written_seq: index.written_seq,
@@ -107,6 +110,15 @@ pub(super) fn conflict_row(conflict: ConflictReport) -> ConflictRow {
         when: conflict.when.to_utc_text(),
         kind: kind.to_owned(),
     }
+}
+
+fn held(changes: Vec<notefs_cache::replica::HeldChange>) -> Vec<HeldChange> {
+    let shown = changes.into_iter().map(|held| HeldChange {
+        path: held.path,
+        reason: held.reason,
+        age_ms: held.age_ms,
+    });
+    shown.collect()
 }
 
 /// One file.

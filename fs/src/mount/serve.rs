@@ -81,6 +81,14 @@ impl Handler for Desk {
                 Ok(self.wait_indexed(Instant::now() + Duration::from_millis(timeout_ms), asker))
             }
             Request::Events { below } => Ok(self.tell_events(&below, asker)),
+            Request::ReleaseHeld {} => self.release_held(),
+            Request::TrashList { below } => self.trash_list(&below),
+            Request::TrashRestore {
+                path,
+                version,
+                overwrite,
+            } => self.trash_restore(&path, version.as_deref(), overwrite),
+            Request::Check { dry_run } => self.check(dry_run, asker),
             Request::Unmount { timeout_ms } => self.unmount(Duration::from_millis(timeout_ms), asker),
         }
     }
@@ -92,6 +100,7 @@ impl Desk {
         let status = report::mount_status(&self.record, self.replica.status(), self.bridge.progress(), notes);
         Ok(Answer::Status(Box::new(crate::control::protocol::MountStatus {
             read_only: self.read_only,
+            weaker: crate::promises::weaker(self.replica.trial()),
             ..status
         })))
     }
@@ -156,11 +165,13 @@ impl Desk {
                 left: owed.count,
                 left_bytes: owed.bytes,
             };
-            if left.left == 0 || Instant::now() >= until || asker.is_gone() {
+            let held = if self.replica.only_held_left() { left.left } else { 0 };
+            if left.left == 0 || held > 0 || Instant::now() >= until || asker.is_gone() {
                 return Answer::Waited {
                     reached: left.left == 0,
                     left,
                     names: left_names(&self.replica, left.left),
+                    held,
                 };
             }
             asker.progress(left);
@@ -176,8 +187,12 @@ impl Desk {
                 left_bytes: 0,
             };
             if reached || Instant::now() >= until || asker.is_gone() {
-                let names = Vec::new();
-                return Ok(Answer::Waited { reached, left, names });
+                return Ok(Answer::Waited {
+                    reached,
+                    left,
+                    names: Vec::new(),
+                    held: 0,
+                });
             }
             asker.progress(left);
             std::thread::sleep(Duration::from_millis(POLL_MS));
@@ -199,6 +214,7 @@ impl Desk {
                     reached: left.left == 0,
                     left,
                     names: Vec::new(),
+                    held: 0,
                 };
             }
             asker.progress(left);

@@ -1,8 +1,26 @@
-//! Times and versions as HTTP writes them.
+//! Between the contract's values and OpenDAL's: options of a write, times, ETags.
 
-use crate::store::ETag;
+use crate::store::{Condition, ETag, UserMetadata};
 use crate::types::Timestamp;
 use opendal::Metadata;
+use opendal::options::WriteOptions;
+
+pub(super) fn write_options(user: &UserMetadata, condition: &Condition) -> WriteOptions {
+    let user_metadata = user
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let mut options = WriteOptions {
+        user_metadata: Some(user_metadata),
+        ..WriteOptions::default()
+    };
+    match condition {
+        Condition::None => {}
+        Condition::Absent => options.if_not_exists = true,
+        Condition::Matches(etag) => options.if_match = Some(quoted(etag)),
+    }
+    options
+}
 
 /// When the store says that an object was written.
 pub(super) fn modified(metadata: &Metadata) -> Timestamp {
