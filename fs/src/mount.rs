@@ -12,6 +12,7 @@
 //! The daemon never touches its own mount: killed in the middle of that, it would leave a mount that hangs.
 
 pub(crate) mod point;
+mod remount;
 mod report;
 mod serve;
 mod signals;
@@ -31,6 +32,7 @@ use notefs_cache::store::{Store, StoreError, StoreUrl, open_store, preflight};
 use notefs_cache::{Options, Replica};
 use notefs_indexer::{Index, IndexError};
 use point::Underneath;
+use remount::Remounts;
 use serve::Desk;
 use signals::Signals;
 use std::io::ErrorKind;
@@ -91,6 +93,8 @@ pub(crate) enum End {
     },
     /// Somebody else unmounted the folder.
     Gone,
+    /// The mount no longer answers, for this reason.
+    Stuck(&'static str),
 }
 
 /// What is still to be stored while the mount ends; for progress bars.
@@ -130,9 +134,9 @@ pub(crate) fn run(
     let (ends_sender, ends) = sync_channel(ENDS_MAX);
     let (hurry_sender, hurry) = watch::channel(false);
     signals.listen(ends_sender.clone(), hurry_sender)?;
-    let (mount, warnings) = Mount::start(plan, runtime, ends_sender)?;
+    let (mut mount, warnings) = Mount::start(plan, runtime, ends_sender.clone())?;
     let end = match ready(warnings) {
-        Ok(()) => mount.wait(&ends),
+        Ok(()) => mount.wait((&ends, &ends_sender)),
         Err(failure) => {
             mount.finish(End::Gone, hurry);
             return Err(failure);
@@ -148,6 +152,9 @@ struct Mount {
     replica: Arc<Replica>,
     bridge: Arc<Bridge>,
     session: Arc<FuseSession>,
+    /// Grows with each remount, so that the end of an old session is not taken for that of the mount.
+    session_number: Arc<AtomicU64>,
+    remounts: Remounts,
     underneath: Underneath,
     registry: Registry,
     connections: Connections,
@@ -162,6 +169,7 @@ impl Mount {
         let store_name = store.name();
         let cache_is_new = !Replica::exists(&plan.cache_dir);
         let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
+        replica.set_dirty_limit(plan.dirty_limit_bytes);
         let (index, index_path, index_is_new) = open_index(&plan.cache_dir)?;
         let index = Arc::new(index);
         let handle = runtime.handle().clone();
@@ -210,13 +218,15 @@ impl Mount {
             replica,
             bridge,
             session,
+            session_number: Arc::default(),
+            remounts: Remounts::default(),
             underneath,
             registry,
             connections,
             remaining,
             events,
         };
-        mount.watch_session(ends);
+        mount.watch_session(&ends);
         if cache_is_new {
             mount.await_first_listing();
         }
@@ -241,23 +251,22 @@ impl Mount {
         }
     }
 
-    /// Hears of an `umount` from outside.
-    fn watch_session(&self, ends: SyncSender<End>) {
-        let session = self.session.clone();
-        self.runtime.spawn(async move {
-            session.ended().await;
-            // If the queue is full, the mount is ending anyway.
-            ends.try_send(End::Gone).ok();
-        });
-    }
-
     /// Serves until there is a reason to end.
-    fn wait(&self, ends: &Receiver<End>) -> End {
-        let end = ends.recv().unwrap_or(End::Gone);
+    fn wait(&mut self, (ends, again): (&Receiver<End>, &SyncSender<End>)) -> End {
+        let mut end = ends.recv().unwrap_or(End::Gone);
+        while let End::Stuck(reason) = end {
+            end = match self.remount(reason, again) {
+                Ok(()) => ends.recv().unwrap_or(End::Gone),
+                Err(failure) => {
+                    tracing::error!("{failure}");
+                    End::Gone
+                }
+            };
+        }
         match &end {
             End::Signal(number) => tracing::info!("Ending because of signal {number}"),
             End::Asked { timeout, .. } => tracing::info!("Ending because of `notefs unmount`, within {timeout:?}"),
-            End::Gone => tracing::info!("Ending because the folder was unmounted"),
+            End::Gone | End::Stuck(_) => tracing::info!("Ending because the folder is not mounted any more"),
         }
         end
     }
@@ -266,7 +275,7 @@ impl Mount {
     fn finish(self, end: End, hurry: watch::Receiver<bool>) -> Left {
         let (timeout, reply) = match end {
             End::Asked { timeout, reply } => (timeout, Some(reply)),
-            End::Signal(_) | End::Gone => (Duration::from_secs(DRAIN_DEADLINE_SECONDS), None),
+            End::Signal(_) | End::Gone | End::Stuck(_) => (Duration::from_secs(DRAIN_DEADLINE_SECONDS), None),
         };
         let until = Instant::now() + timeout;
         self.drain(until, hurry.clone());

@@ -9,6 +9,7 @@ pub mod mount;
 pub mod process;
 pub mod proxy;
 pub mod register;
+pub mod rounds;
 pub mod s3;
 pub mod scratch;
 pub mod server;
