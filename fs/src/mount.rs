@@ -152,8 +152,7 @@ struct Mount {
     replica: Arc<Replica>,
     bridge: Arc<Bridge>,
     session: Arc<FuseSession>,
-    /// Grows with each remount, so that the end of an old session is not taken for that of the mount.
-    session_number: Arc<AtomicU64>,
+    filesystem: Arc<Filesystem>,
     remounts: Remounts,
     underneath: Underneath,
     registry: Registry,
@@ -168,8 +167,7 @@ impl Mount {
         let (store, warnings) = reach_store(plan, &runtime)?;
         let store_name = store.name();
         let cache_is_new = !Replica::exists(&plan.cache_dir);
-        let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
-        replica.set_dirty_limit(plan.dirty_limit_bytes);
+        let replica = open_replica(plan, store, &runtime)?;
         let (index, index_path, index_is_new) = open_index(&plan.cache_dir)?;
         let index = Arc::new(index);
         let handle = runtime.handle().clone();
@@ -187,7 +185,7 @@ impl Mount {
         replica.start();
         let filesystem = Arc::new(Filesystem::new(replica.clone(), runtime.handle().clone()));
         let events = filesystem.events().clone();
-        let session = Arc::new(mount_folder(plan, &store_name, filesystem)?);
+        let session = Arc::new(mount_folder(plan, &store_name, filesystem.clone())?);
         underneath.seal();
         let record = Record {
             mountpoint: plan.dir.clone(),
@@ -218,7 +216,7 @@ impl Mount {
             replica,
             bridge,
             session,
-            session_number: Arc::default(),
+            filesystem,
             remounts: Remounts::default(),
             underneath,
             registry,
@@ -230,12 +228,8 @@ impl Mount {
         if cache_is_new {
             mount.await_first_listing();
         }
-        tracing::info!(
-            "Mounted {} at {} with the cache {}",
-            plan.store,
-            plan.dir.display(),
-            plan.cache_dir.display()
-        );
+        let (dir, cache) = (plan.dir.display(), plan.cache_dir.display());
+        tracing::info!("Mounted {} at {dir} with the cache {cache}", plan.store);
         Ok((mount, warnings))
     }
 
@@ -376,6 +370,12 @@ fn left_names(replica: &Replica, owed_count: u64) -> Vec<String> {
         tracing::warn!("Could not look up what is not stored: {error}");
         Vec::new()
     })
+}
+
+fn open_replica(plan: &MountPlan, store: Arc<dyn Store>, runtime: &Runtime) -> Result<Arc<Replica>, Failure> {
+    let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
+    replica.set_dirty_limit(plan.dirty_limit_bytes);
+    Ok(replica)
 }
 
 fn options(plan: &MountPlan) -> Options {

@@ -437,8 +437,7 @@ impl Store for MemoryStore {
             if state.capabilities.delete_if_match && if_match.is_some_and(|etag| etag != entry.etag) {
                 return Ok(Deleted::ConditionFailed);
             }
-            state.objects.remove(&key);
-            state.changes += 1;
+            state.changes += u64::from(state.objects.remove(&key).is_some());
             Ok(Deleted::Done)
         };
         self.call(CallKind::Delete, &target, Box::new(act)).await
@@ -458,8 +457,7 @@ impl Store for MemoryStore {
         let key = format!("{key}/");
         let target = key.clone();
         let act = move |state: &mut State| {
-            state.objects.remove(&key);
-            state.changes += 1;
+            state.changes += u64::from(state.objects.remove(&key).is_some());
             Ok(())
         };
         self.call(CallKind::Delete, &target, Box::new(act)).await

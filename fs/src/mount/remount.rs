@@ -5,7 +5,7 @@
 use super::{End, Mount, mount_folder};
 use crate::failure::Failure;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
@@ -17,22 +17,26 @@ const REMOUNT_WINDOW_SECONDS: u64 = 600;
 
 /// The remounts of late.
 #[derive(Debug, Default)]
-pub(super) struct Remounts(Vec<Instant>);
+pub(super) struct Remounts {
+    lately: Vec<Instant>,
+    /// Grows with each remount, so that the end of an old session is not taken for that of the mount.
+    session_number: Arc<AtomicU64>,
+}
 
 impl Remounts {
     /// Whether one more may be made now.
     fn allow(&mut self, now: Instant) -> bool {
         let window = Duration::from_secs(REMOUNT_WINDOW_SECONDS);
-        self.0.retain(|then| now.duration_since(*then) < window);
-        self.0.push(now);
-        self.0.len() <= REMOUNTS_MAX
+        self.lately.retain(|then| now.duration_since(*then) < window);
+        self.lately.push(now);
+        self.lately.len() <= REMOUNTS_MAX
     }
 }
 
 impl Mount {
     /// Hears of an `umount` from outside, and of the watchdog.
     pub(super) fn watch_session(&self, ends: &SyncSender<End>) {
-        let (session, current) = (self.session.clone(), self.session_number.clone());
+        let (session, current) = (self.session.clone(), self.remounts.session_number.clone());
         let number = current.load(Ordering::Acquire);
         let gone = ends.clone();
         self.runtime.spawn(async move {
@@ -54,14 +58,14 @@ impl Mount {
         tracing::error!(
             "The mount at {dir} does not answer ({reason}): programs that wait for it get an error, and it is mounted anew"
         );
-        self.session_number.fetch_add(1, Ordering::AcqRel);
+        self.remounts.session_number.fetch_add(1, Ordering::AcqRel);
         let aborted = self.session.abort();
         aborted.map_err(|error| Failure::new(format!("The mount at {dir} could not be broken off: {error}")))?;
         if !self.remounts.allow(Instant::now()) {
             return Err(Failure::new(format!("The mount at {dir} stopped answering too often")));
         }
         self.underneath.unseal();
-        let session = mount_folder(&self.plan, &self.replica.status().store, &self.replica, &self.runtime);
+        let session = mount_folder(&self.plan, &self.replica.status().store, self.filesystem.clone());
         self.underneath.seal();
         self.session = Arc::new(session?);
         self.watch_session(ends);
