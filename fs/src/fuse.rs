@@ -231,11 +231,13 @@ impl FuseSession {
     /// Breaks the connection off, so that everybody who waits for it gets an error, and takes the mount away.
     pub fn abort(&self) -> io::Result<()> {
         let is_ours = self.device.is_some() && mount_table::device_of(&self.mountpoint) == self.device;
-        if is_ours {
+        let aborted = if is_ours {
             mount_table::abort(&self.mountpoint)
         } else {
             Ok(())
-        }
+        };
+        self.stop_feeling();
+        aborted
     }
 
     /// Sends the actor away: it must be the first to leave the mount.
