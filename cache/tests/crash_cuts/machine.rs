@@ -85,6 +85,7 @@ impl Machine {
             host: "test".into(),
             remote_deadline: Duration::from_secs(20),
             clock: clock.clone(),
+            poll: None,
         };
         let replica = Replica::open(options, store.clone(), runtime.handle().clone())?;
         Ok(Machine {
