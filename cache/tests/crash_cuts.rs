@@ -257,7 +257,7 @@ fn survives_each(mut failure: impl FnMut(usize) -> Failure) {
 #[test]
 fn a_full_disk_is_an_error_and_no_loss() {
     survives_each(|nth| Failure::NoSpace {
-        from: 5 * nth,
+        from: 12 * nth,
         count: 6,
     });
 }
