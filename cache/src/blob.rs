@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::fs::File;
 use std::num::NonZeroUsize;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +28,11 @@ pub(crate) struct Blobs {
     open: Mutex<LruCache<Ino, Arc<File>>>,
     /// Written since their last flush.
     unsynced: Mutex<HashSet<Ino>>,
+    /// Folders with names that are not flushed.
+    unsynced_folders: Mutex<HashSet<PathBuf>>,
+    /// Of deleted files, with the operation that deleted them: their bytes go once that is flushed, so that no power cut brings back
+    /// a file without its bytes.
+    retired: Mutex<Vec<(u64, Ino)>>,
 }
 
 impl Blobs {
@@ -40,6 +46,8 @@ impl Blobs {
             root: root.to_owned(),
             open,
             unsynced: Mutex::new(HashSet::new()),
+            unsynced_folders: Mutex::new(HashSet::new()),
+            retired: Mutex::new(Vec::new()),
         })
     }
 
@@ -54,24 +62,9 @@ impl Blobs {
             return Ok(Arc::clone(file));
         }
         let path = self.path(ino);
-        let create = || {
-            File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-        };
-        let file = match create() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let parent = path.parent().unwrap_or(&self.root);
-                std::fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(parent)
-                    .and_then(|()| create())
-            }
+        let existing = File::options().read(true).write(true).open(&path);
+        let file = match existing {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.create(&path),
             other => other,
         };
         let file = Arc::new(file.map_err(|source| local("open a large file's content", &path, source))?);
@@ -82,6 +75,18 @@ impl Blobs {
     /// Whether the inode has a file here at all.
     pub(crate) fn exists(&self, ino: Ino) -> bool {
         self.path(ino).exists()
+    }
+
+    fn create(&self, path: &Path) -> std::io::Result<File> {
+        let parent = path.parent().unwrap_or(&self.root);
+        if !parent.exists() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+            self.unsynced_folders.lock().insert(self.root.clone());
+        }
+        self.unsynced_folders.lock().insert(parent.to_owned());
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.open(path)
     }
 
     /// Reads exactly `length` bytes; what the file lacks at its end is zeros.
@@ -116,8 +121,10 @@ impl Blobs {
     pub(crate) fn punch(&self, ino: Ino, offset: u64, length: u64) -> Result<()> {
         self.unsynced.lock().insert(ino);
         let file = self.file(ino)?;
-        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
-        if length == 0 || rustix::fs::fallocate(&*file, flags, offset, length).is_ok() {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: the descriptor is open as long as `file`.
+        let punched = unsafe { libc::fallocate64(file.as_raw_fd(), mode, offset as i64, length as i64) } == 0;
+        if length == 0 || punched {
             return Ok(());
         }
         let zeros = vec![0; 1 << 20];
@@ -159,10 +166,74 @@ impl Blobs {
     pub(crate) fn sync(&self) -> Result<()> {
         let pending: Vec<Ino> = self.unsynced.lock().drain().collect();
         for (at, ino) in pending.iter().enumerate() {
-            if let Err(source) = self.file(*ino)?.sync_data() {
+            if let Err(error) = self.sync_bytes(*ino) {
                 self.unsynced.lock().extend(&pending[at..]);
-                return Err(local("flush a large file's content", &self.path(*ino), source));
+                return Err(error);
             }
+        }
+        self.sync_folders()
+    }
+
+    /// Flushes one blob, written in this run or not.
+    pub(crate) fn sync_one(&self, ino: Ino) -> Result<()> {
+        self.unsynced.lock().remove(&ino);
+        self.sync_bytes(ino)?;
+        self.sync_folders()
+    }
+
+    fn sync_bytes(&self, ino: Ino) -> Result<()> {
+        let flushed = self.file(ino)?.sync_data();
+        flushed.map_err(|source| local("flush a large file's content", &self.path(ino), source))
+    }
+
+    fn sync_folders(&self) -> Result<()> {
+        let folders: Vec<PathBuf> = self.unsynced_folders.lock().drain().collect();
+        for folder in folders {
+            let flushed = File::open(&folder).and_then(|open| open.sync_all());
+            flushed.map_err(|source| local("flush a folder of large files", &folder, source))?;
+        }
+        Ok(())
+    }
+
+    /// The names of blobs may not be on the disk: an earlier run made them.
+    pub(crate) fn distrust_names(&self) {
+        let shards = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let mut folders = self.unsynced_folders.lock();
+        folders.extend(shards.map(|shard| shard.path()).chain([self.root.clone()]));
+    }
+
+    /// Its bytes may not be on the disk: an earlier run wrote them.
+    pub(crate) fn distrust(&self, ino: Ino) {
+        self.unsynced.lock().insert(ino);
+    }
+
+    /// Removes the blob of a deleted file as soon as operation `op` is flushed.
+    pub(crate) fn retire(&self, ino: Ino, op: u64) {
+        self.open.lock().pop(&ino);
+        self.unsynced.lock().remove(&ino);
+        self.retired.lock().push((op, ino));
+    }
+
+    /// Operations up to `op` are flushed.
+    pub(crate) fn bury(&self, op: u64) {
+        let ready: Vec<(u64, Ino)> = {
+            let mut retired = self.retired.lock();
+            retired.extract_if(.., |(by, _)| *by <= op).collect()
+        };
+        ready.into_iter().for_each(|(_, ino)| self.remove(ino));
+    }
+
+    /// Whether deleted files still take up space.
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.retired.lock().is_empty()
+    }
+
+    /// Writes a blob's bytes once more: after a flush that failed, the kernel takes them for clean.
+    pub(crate) fn rewrite(&self, ino: Ino) -> Result<()> {
+        let length = self.file(ino)?.metadata().map_or(0, |metadata| metadata.len());
+        for offset in (0..length).step_by(1 << 20) {
+            let bytes = self.read(ino, offset, (length - offset).min(1 << 20) as usize)?;
+            self.write(ino, offset, &bytes)?;
         }
         Ok(())
     }

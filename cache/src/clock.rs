@@ -9,6 +9,11 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     /// Milliseconds on a clock that never runs backwards, for delays and deadlines.
     fn monotonic_ms(&self) -> u64;
+    /// Another value after each start of the machine: what was not flushed before may be gone.
+    fn boot_id(&self) -> String {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        id.unwrap_or_default().trim().to_owned()
+    }
 }
 
 /// The machine's own clock.

@@ -27,6 +27,13 @@ pub enum Need {
         /// How many bytes the operation wants from there.
         length_bytes: u64,
     },
+    /// Too much waits for the bucket; see [`crate::Replica::set_dirty_limit`].
+    Room {
+        /// The file that is to grow.
+        ino: Ino,
+        /// Its size then.
+        size_bytes: u64,
+    },
 }
 
 /// What went wrong in the replica.

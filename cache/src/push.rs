@@ -137,11 +137,27 @@ impl Replica {
         while tasks.join_next().await.is_some() {}
     }
 
+    /// One round of write-back for what is due now, to its end; tells how many inodes were tried. For those who drive a replica by
+    /// hand, without [`Replica::start`].
+    pub async fn push_due(self: &Arc<Self>) -> usize {
+        let due = self.due(PUSHES_MAX);
+        let count = due.len();
+        let mut tasks = tokio::task::JoinSet::new();
+        for ino in due {
+            tasks.spawn(Arc::clone(self).push_one(ino));
+        }
+        while tasks.join_next().await.is_some() {}
+        count
+    }
+
     /// The inodes whose time has come, oldest debt first, those last that had to wait for others; they count as in flight from now on.
     fn due(&self, free: usize) -> Vec<Ino> {
         let now = self.now_ms();
         let hurry = self.pusher.hurry_until_ms.load(Ordering::Acquire) > now;
         let unreachable = self.store_unreachable();
+        // Somebody waits: then it is asked at the quickest pace.
+        let longest = if hurry { RETRY_FIRST_MS } else { RETRY_LONGEST_MS };
+        let paused = self.pause_until_ms((RETRY_FIRST_MS, longest)) > now;
         let mut tables = self.state.lock();
         let failures = self.pusher.failures.lock();
         let mut postponed = self.pusher.postponed.lock();
@@ -160,7 +176,7 @@ impl Replica {
             return Vec::new();
         }
         let free = match unreachable {
-            true if in_flight.inodes.is_empty() => free.min(1),
+            true if in_flight.inodes.is_empty() && !paused => free.min(1),
             true => 0,
             false => free,
         };

@@ -26,6 +26,7 @@ mod remote_change;
 mod rename;
 mod report;
 mod resize;
+mod room;
 mod secret;
 mod syncer;
 mod trial;
@@ -133,6 +134,9 @@ pub struct Replica {
     syncer: syncer::Syncer,
     synced_op: AtomicU64,
     synced_seq: AtomicU64,
+    /// A flush has failed in this run: what the disk holds is unknown, and nothing is called *synced* any more.
+    flush_failed: AtomicBool,
+    dirty_limit_bytes: AtomicU64,
     health: Mutex<Health>,
     changed: Mutex<()>,
     changed_signal: Condvar,
@@ -141,6 +145,10 @@ pub struct Replica {
     pub(crate) opened_ms: u64,
     /// The cache disk has nothing left but the reserve.
     disk_full: AtomicBool,
+    /// ... and may still have free pages in `state.db`.
+    disk_short: AtomicBool,
+    /// Written into `state.db` since the disk was last looked at.
+    unweighed_bytes: AtomicU64,
     /// Names this replica in its writes, so that it knows its own objects when it meets them.
     pub(crate) writer_id: String,
     /// Objects of this bucket may carry user metadata that a listing does not show.
@@ -159,6 +167,8 @@ pub struct Replica {
 #[derive(Default)]
 struct Health {
     unreachable: bool,
+    /// Calls in a row that went unanswered.
+    unanswered: u32,
     last_error: Option<(u64, StoreError)>,
 }
 
@@ -179,6 +189,7 @@ impl Replica {
             Ok(_) => *health = Health::default(),
             Err(error) => {
                 health.unreachable = error.retryable;
+                health.unanswered = if error.retryable { health.unanswered + 1 } else { 0 };
                 health.last_error = Some((self.now_ms(), error.clone()));
             }
         }
@@ -187,6 +198,16 @@ impl Replica {
     /// Whether the newest call to the store went unanswered.
     pub(crate) fn store_unreachable(&self) -> bool {
         self.health.lock().unreachable
+    }
+
+    /// Until when a store that does not answer is left alone (monotonic, ms); `pauses_ms`: the first pause and the longest.
+    pub(crate) fn pause_until_ms(&self, pauses_ms: (u64, u64)) -> u64 {
+        let health = self.health.lock();
+        let since = health.last_error.as_ref().map_or(0, |(at_ms, _)| *at_ms);
+        match health.unanswered.checked_sub(1).filter(|_| health.unreachable) {
+            Some(more) => since + pauses_ms.0.saturating_mul(1 << more.min(10)).min(pauses_ms.1),
+            None => 0,
+        }
     }
 
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {

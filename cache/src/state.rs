@@ -35,8 +35,12 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Commit when the journal has grown to this.
-const JOURNAL_BYTES_MAX: u64 = 8 << 20;
+/// Commit when the journal has grown to this part of the disk's reserve: the commit, and its way from the log into the tables,
+/// must still fit.
+const JOURNAL_SHARE_OF_RESERVE: u64 = 8;
+
+/// Move the log into the tables when it has grown to this part.
+const LOG_SHARE_OF_RESERVE: u64 = 4;
 
 /// Commit when this many operations share the transaction.
 const OPERATIONS_PER_COMMIT_MAX: u64 = 2000;
@@ -54,6 +58,10 @@ pub(crate) struct Debt {
     pub(crate) first_ms: u64,
     /// When a program last wrote to it in this run, on the monotonic clock; 0 if none did.
     pub(crate) written_ms: u64,
+    /// The operation that made it owed; 0 if that was in an earlier run.
+    pub(crate) born: u64,
+    /// Size of its content when it was last changed.
+    pub(crate) bytes: u64,
     /// The newest operation on it: once that is flushed, the inode is *synced*.
     pub(crate) op: u64,
 }
@@ -64,6 +72,8 @@ pub(crate) struct Tables {
     journal: Journal,
     cache: RowCache,
     in_transaction: bool,
+    /// What the cache disk keeps free, so that commits fit.
+    reserve_bytes: u64,
     /// The newest operation.
     op: u64,
     /// The newest operation that SQLite has committed.
@@ -73,6 +83,8 @@ pub(crate) struct Tables {
     change_seq: u64,
     /// Owed inodes.
     pub(crate) dirty: HashMap<Ino, Debt>,
+    /// Their contents together.
+    pub(crate) dirty_bytes: u64,
     /// Inodes with a content change in the log that nobody has read yet.
     pub(crate) unread_changes: HashSet<Ino>,
     /// Paths and keys of directories, as last computed.
@@ -89,11 +101,13 @@ pub(crate) struct State {
     checkpointer: Mutex<Connection>,
     wal: Mutex<File>,
     wal_path: PathBuf,
+    wal_bytes_max: u64,
 }
 
 impl State {
-    /// Opens and recovers; see [`schema::open`] for what is refused.
-    pub(crate) fn open(cache_dir: &Path) -> Result<State> {
+    /// Opens and recovers, and flushes what it has recovered; see [`schema::open`] for what is refused. `boot` names this start of
+    /// the machine, `reserve_bytes` are what the disk keeps free.
+    pub(crate) fn open(cache_dir: &Path, boot: &str, reserve_bytes: u64) -> Result<State> {
         let path = cache_dir.join("state.db");
         let connection = schema::open(&path)?;
         let wal_path = cache_dir.join("state.db-wal");
@@ -102,19 +116,22 @@ impl State {
             journal: Journal::open(&cache_dir.join("journal"))?,
             cache: RowCache::default(),
             in_transaction: false,
+            reserve_bytes,
             op: 0,
             committed_op: 0,
             next_ino: 2,
             next_cookie: 16,
             change_seq: 0,
             dirty: HashMap::new(),
+            dirty_bytes: 0,
             unread_changes: HashSet::new(),
             directory_keys: HashMap::new(),
             local: lru::LruCache::unbounded(),
             local_bytes: 0,
             bases: base::Bases::default(),
         };
-        tables.recover()?;
+        tables.recover(Some(boot))?;
+        tables.commit()?;
         let checkpointer = schema::open_for_checkpoints(&path).map_err(|e| database("open a second connection", &e))?;
         let wal = File::open(&wal_path).map_err(|source| Error::Local {
             action: "open the write-ahead log",
@@ -122,12 +139,16 @@ impl State {
             source,
             advice: "Check that the disk is writable and not full",
         })?;
-        Ok(State {
+        let state = State {
             tables: Mutex::new(tables),
             checkpointer: Mutex::new(checkpointer),
             wal: Mutex::new(wal),
             wal_path,
-        })
+            wal_bytes_max: reserve_bytes / LOG_SHARE_OF_RESERVE,
+        };
+        state.sync()?;
+        state.lock().journal.clear()?;
+        Ok(state)
     }
 
     /// Exclusive use of the tables. Never held across a network call, a disk flush or a kernel notification.
@@ -142,14 +163,19 @@ impl Tables {
         if mutations.is_empty() {
             return Ok(self.op);
         }
-        if self.journal.len() > JOURNAL_BYTES_MAX || self.op - self.committed_op >= OPERATIONS_PER_COMMIT_MAX {
+        if self.journal.len() > self.reserve_bytes / JOURNAL_SHARE_OF_RESERVE
+            || self.op - self.committed_op >= OPERATIONS_PER_COMMIT_MAX
+        {
             self.commit()?;
         }
         self.begin()?;
+        let before = self.journal.len();
         self.journal.append(self.op + 1, &mutations)?;
         self.op += 1;
-        for mutation in mutations {
-            self.apply(mutation)?;
+        if let Err(error) = mutations.iter().try_for_each(|mutation| self.apply(mutation)) {
+            self.journal.rewind(before)?;
+            self.roll_back()?;
+            return Err(error);
         }
         Ok(self.op)
     }

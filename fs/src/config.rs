@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Bound on clean cached content where nobody said otherwise.
 const CACHE_SIZE_DEFAULT_BYTES: u64 = 10 << 30;
 
+/// Bound on edits that are not stored where nobody said otherwise.
+const DIRTY_LIMIT_DEFAULT_BYTES: u64 = 10 << 30;
+
 /// Write-back delay where nobody said otherwise.
 const WRITE_BACK_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -101,6 +104,8 @@ pub(crate) struct MountPlan {
     pub(crate) cache_dir: PathBuf,
     /// Bound on clean cached content.
     pub(crate) cache_size_bytes: u64,
+    /// Bound on edits that are not stored.
+    pub(crate) dirty_limit_bytes: u64,
     /// Write-back delay.
     pub(crate) write_back: Duration,
     /// How often to look at the whole bucket; `None`: adaptive.
@@ -129,6 +134,7 @@ struct ConfigFile {
     dir: Option<PathBuf>,
     cache: Option<PathBuf>,
     cache_size: Option<String>,
+    dirty_limit: Option<String>,
     write_back: Option<String>,
     poll: Option<String>,
     trash: Option<String>,
@@ -203,6 +209,8 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
     let from_file = |key: &str, error: String| Failure::usage(format!("Configuration key `{key}`: {error}"));
     let cache_size = file.cache_size.as_deref().map(parse_size).transpose();
     let cache_size = cache_size.map_err(|e| from_file("cache-size", e))?;
+    let dirty_limit = file.dirty_limit.as_deref().map(parse_size).transpose();
+    let dirty_limit = dirty_limit.map_err(|e| from_file("dirty-limit", e))?;
     let write_back = file.write_back.as_deref().map(parse_duration).transpose();
     let write_back = write_back.map_err(|e| from_file("write-back", e))?;
     let trash = file.trash.as_deref().map(parse_keep).transpose();
@@ -219,6 +227,7 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
         log: log.or_else(|| (!args.foreground).then(|| cache_dir.join("notefs.log"))),
         cache_dir,
         cache_size_bytes: args.cache_size.or(cache_size).unwrap_or(CACHE_SIZE_DEFAULT_BYTES),
+        dirty_limit_bytes: args.dirty_limit.or(dirty_limit).unwrap_or(DIRTY_LIMIT_DEFAULT_BYTES),
         write_back: args.write_back.or(write_back).unwrap_or(WRITE_BACK_DEFAULT),
         poll: args.poll.or(poll),
         trash: args.trash.or(trash).unwrap_or(TRASH_DEFAULT).0,
@@ -440,7 +449,8 @@ fn parse_config(text: &str) -> Result<ConfigFile, Failure> {
             .hint("Use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials"));
         }
     }
-    let known = "store, dir, cache, cache-size, write-back, poll, trash, read-only, allow-other, events and log";
+    let known =
+        "store, dir, cache, cache-size, dirty-limit, write-back, poll, trash, read-only, allow-other, events and log";
     table.try_into().map_err(|e: toml::de::Error| {
         let reason = e.message().split(", expected").next().unwrap_or_default().to_owned();
         Failure::usage(reason).hint(format!("The keys are {known}"))

@@ -22,6 +22,7 @@
 //! - FUSE_INTERRUPT is not served: every operation is bounded by a deadline instead.
 //! - Known gap: fuser 0.18 itself panics, before any handler, on a time of exactly -2^63 s and some nanoseconds: that
 //!   event loop ends and its caller may wait for ever. Only `utimensat` by somebody who may change the file can do that.
+//!   The watchdog then breaks the connection off, so that nobody waits for ever, and the folder is mounted anew.
 //! - The daemon never touches its own mount: killed in the middle of that, it would leave a mount that hangs.
 //!
 //! Owns: mounting, unmounting, the protocol. Does not own: what an operation means (`filesystem`, `notefs_cache`).
@@ -51,6 +52,7 @@ mod negotiate;
 mod notify;
 mod reply;
 mod turns;
+mod watchdog;
 
 pub use examine::{KernelReport, examine_kernel};
 pub use mount_table::{MountError, clear_dead_mount};
@@ -59,6 +61,7 @@ use felt::{Felt, FeltParts, Gate};
 use handlers::FrontEnd;
 use notify::KernelCache;
 use turns::Turns;
+use watchdog::Pulse;
 
 /// What `mount` and `/proc/mounts` show as the type: `fuse.notefs`.
 const SUBTYPE: &str = "notefs";
@@ -94,6 +97,7 @@ pub struct FuseSession {
     channel: File,
     kernel: Arc<KernelCache>,
     turns: Arc<Turns>,
+    pulse: Arc<Pulse>,
     notifications: Option<JoinHandle<()>>,
     felt: Arc<Felt>,
     /// Taken by whoever sends the actor away.
@@ -118,9 +122,15 @@ pub fn mount(filesystem: Arc<Filesystem>, options: FuseOptions) -> io::Result<Fu
     let (ended_sender, ended) = watch::channel(false);
     let turns = Arc::new(Turns::new(options.threads.max(1)));
     let gate = Arc::new(Gate::default());
+    let pulse = Pulse::new();
     let front_end = FrontEnd::new(
         Arc::clone(&filesystem),
-        (Arc::clone(&kernel), Arc::clone(&turns), Arc::clone(&gate)),
+        (
+            Arc::clone(&kernel),
+            Arc::clone(&turns),
+            Arc::clone(&gate),
+            Arc::clone(&pulse),
+        ),
         options.stored_on_close,
         ended_sender,
     );
@@ -151,6 +161,7 @@ pub fn mount(filesystem: Arc<Filesystem>, options: FuseOptions) -> io::Result<Fu
         channel,
         kernel,
         turns,
+        pulse,
         notifications,
         felt,
         feeling: Mutex::new(Some(feeling)),
@@ -209,6 +220,26 @@ impl FuseSession {
             self.turns.end();
         }
         Ok(())
+    }
+
+    /// Calls `stuck` once, with the reason, should the mount no longer answer.
+    pub fn watch(&self, stuck: impl FnOnce(&'static str) + Send + 'static) {
+        match self.channel.try_clone() {
+            Ok(channel) => Arc::clone(&self.pulse).watch(channel, stuck),
+            Err(error) => tracing::error!("The mount cannot be watched: {error}"),
+        }
+    }
+
+    /// Breaks the connection off, so that everybody who waits for it gets an error, and takes the mount away.
+    pub fn abort(&self) -> io::Result<()> {
+        let is_ours = self.device.is_some() && mount_table::device_of(&self.mountpoint) == self.device;
+        let aborted = if is_ours {
+            mount_table::abort(&self.mountpoint)
+        } else {
+            Ok(())
+        };
+        self.stop_feeling();
+        aborted
     }
 
     /// Sends the actor away: it must be the first to leave the mount.

@@ -14,6 +14,7 @@
 mod care;
 mod front_end;
 pub(crate) mod point;
+mod remount;
 mod report;
 mod serve;
 mod signals;
@@ -34,6 +35,7 @@ use notefs_cache::store::{Store, StoreError, StoreUrl, open_store, preflight};
 use notefs_cache::{Options, Replica};
 use notefs_indexer::{Index, IndexError};
 use point::Underneath;
+use remount::Remounts;
 use serve::Desk;
 use signals::Signals;
 use std::io::ErrorKind;
@@ -91,6 +93,8 @@ pub(crate) enum End {
     },
     /// Somebody else unmounted the folder.
     Gone,
+    /// The mount no longer answers, for this reason.
+    Stuck(&'static str),
 }
 
 /// What is still to be stored while the mount ends; for progress bars.
@@ -130,9 +134,9 @@ pub(crate) fn run(
     let (ends_sender, ends) = sync_channel(ENDS_MAX);
     let (hurry_sender, hurry) = watch::channel(false);
     signals.listen(ends_sender.clone(), hurry_sender)?;
-    let (mount, warnings) = Mount::start(plan, runtime, ends_sender)?;
+    let (mut mount, warnings) = Mount::start(plan, runtime, ends_sender.clone())?;
     let end = match ready(warnings) {
-        Ok(()) => mount.wait(&ends),
+        Ok(()) => mount.wait((&ends, &ends_sender)),
         Err(failure) => {
             mount.finish(End::Gone, hurry);
             return Err(failure);
@@ -148,6 +152,8 @@ struct Mount {
     replica: Arc<Replica>,
     bridge: Arc<Bridge>,
     front_end: Arc<FrontEnd>,
+    filesystem: Arc<Filesystem>,
+    remounts: Remounts,
     /// The folder that is mounted on, if there is one.
     underneath: Option<Underneath>,
     registry: Registry,
@@ -162,7 +168,7 @@ impl Mount {
         let (store, warnings) = reach_store(plan, &runtime)?;
         let store_name = store.name();
         let cache_is_new = !Replica::exists(&plan.cache_dir);
-        let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
+        let replica = open_replica(plan, store, &runtime)?;
         if cache_is_new {
             runtime.block_on(replica.learn_root()).map_err(cache_failure)?;
         }
@@ -184,7 +190,7 @@ impl Mount {
         replica.start();
         let filesystem = Arc::new(Filesystem::new(replica.clone(), runtime.handle().clone()));
         let events = filesystem.events().clone();
-        let front_end = Arc::new(FrontEnd::start(plan, &store_name, filesystem)?);
+        let front_end = Arc::new(FrontEnd::start(plan, &store_name, filesystem.clone())?);
         if let Some(underneath) = &underneath {
             underneath.seal();
         }
@@ -217,22 +223,20 @@ impl Mount {
             replica,
             bridge,
             front_end,
+            filesystem,
+            remounts: Remounts::default(),
             underneath,
             registry,
             connections,
             remaining,
             events,
         };
-        mount.watch_session(ends);
+        mount.watch_session(&ends);
         if cache_is_new {
             mount.await_first_listing();
         }
-        tracing::info!(
-            "Mounted {} at {} with the cache {}",
-            plan.store,
-            plan.dir.display(),
-            plan.cache_dir.display()
-        );
+        let (dir, cache) = (plan.dir.display(), plan.cache_dir.display());
+        tracing::info!("Mounted {} at {dir} with the cache {cache}", plan.store);
         Ok((mount, warnings))
     }
 
@@ -248,23 +252,22 @@ impl Mount {
         }
     }
 
-    /// Hears of an `umount` from outside.
-    fn watch_session(&self, ends: SyncSender<End>) {
-        let front_end = self.front_end.clone();
-        self.runtime.spawn(async move {
-            front_end.ended().await;
-            // If the queue is full, the mount is ending anyway.
-            ends.try_send(End::Gone).ok();
-        });
-    }
-
     /// Serves until there is a reason to end.
-    fn wait(&self, ends: &Receiver<End>) -> End {
-        let end = ends.recv().unwrap_or(End::Gone);
+    fn wait(&mut self, (ends, again): (&Receiver<End>, &SyncSender<End>)) -> End {
+        let mut end = ends.recv().unwrap_or(End::Gone);
+        while let End::Stuck(reason) = end {
+            end = match self.remount(reason, again) {
+                Ok(()) => ends.recv().unwrap_or(End::Gone),
+                Err(failure) => {
+                    tracing::error!("{failure}");
+                    End::Gone
+                }
+            };
+        }
         match &end {
             End::Signal(number) => tracing::info!("Ending because of signal {number}"),
             End::Asked { timeout, .. } => tracing::info!("Ending because of `notefs unmount`, within {timeout:?}"),
-            End::Gone => tracing::info!("Ending because the folder was unmounted"),
+            End::Gone | End::Stuck(_) => tracing::info!("Ending because the folder is not mounted any more"),
         }
         end
     }
@@ -273,7 +276,7 @@ impl Mount {
     fn finish(self, end: End, hurry: watch::Receiver<bool>) -> Left {
         let (timeout, reply) = match end {
             End::Asked { timeout, reply } => (timeout, Some(reply)),
-            End::Signal(_) | End::Gone => (Duration::from_secs(DRAIN_DEADLINE_SECONDS), None),
+            End::Signal(_) | End::Gone | End::Stuck(_) => (Duration::from_secs(DRAIN_DEADLINE_SECONDS), None),
         };
         let until = Instant::now() + timeout;
         self.drain(until, hurry.clone());
@@ -383,6 +386,12 @@ fn left_names(replica: &Replica, owed_count: u64) -> Vec<String> {
         tracing::warn!("Could not look up what is not stored: {error}");
         Vec::new()
     })
+}
+
+fn open_replica(plan: &MountPlan, store: Arc<dyn Store>, runtime: &Runtime) -> Result<Arc<Replica>, Failure> {
+    let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
+    replica.set_dirty_limit(plan.dirty_limit_bytes);
+    Ok(replica)
 }
 
 fn options(plan: &MountPlan) -> Options {

@@ -10,6 +10,7 @@ pub mod nfs;
 pub mod process;
 pub mod proxy;
 pub mod register;
+pub mod rounds;
 pub mod s3;
 pub mod scratch;
 pub mod server;

@@ -18,6 +18,8 @@ pub struct MountOptions {
     pub args: Vec<String>,
     /// Further environment.
     pub env: Vec<(String, String)>,
+    /// Where the cache lies, if not beside the mount.
+    pub cache: Option<PathBuf>,
 }
 
 /// A mount with its daemon in the foreground.
@@ -37,7 +39,7 @@ impl MountOptions {
     pub fn args(args: &[&str]) -> MountOptions {
         MountOptions {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-            env: vec![],
+            ..MountOptions::default()
         }
     }
 }
@@ -59,7 +61,8 @@ impl Mount {
         std::fs::create_dir(&dir)?;
         let env: Vec<_> = store.env.iter().chain(&options.env).cloned().collect();
         let notefs = Notefs::new(&home, &env);
-        let (cache, log) = (home.join("replica"), home.join("daemon.log"));
+        let cache = options.cache.clone().unwrap_or_else(|| home.join("replica"));
+        let log = home.join("daemon.log");
         let mut mount = Mount {
             dir,
             cache,

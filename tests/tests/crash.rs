@@ -227,3 +227,12 @@ fn a_terminated_daemon_drains_and_unmounts() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn what_fsync_promised_survives_kill_after_kill() -> Result<()> {
+    let mut promised = 0;
+    let lost = notefs_tests::rounds::kill_rounds(&Store::ministack()?, 4, 2, |_, report| promised += report.synced)?;
+    ensure!(promised > 0, "no fsync returned before a kill");
+    ensure!(lost == 0, "{lost} bytes were promised and are lost");
+    Ok(())
+}

@@ -38,6 +38,7 @@ impl Replica {
             let marked = there.is_some_and(|remote| remote.etag == WRITTEN);
             if there.is_none() {
                 self.note_directory(ino, key, "")?;
+                self.synced().await?;
             }
             if empty && !marked {
                 let marker = self.store.put_marker(&parse(key.trim_end_matches('/'))?).await;
@@ -46,6 +47,7 @@ impl Replica {
                 self.note_directory(ino, key, WRITTEN)?;
             }
         }
+        self.synced_inode(ino).await?;
         let mut waits = false;
         for remote in mine.iter().filter(|remote| Some(&remote.key) != wanted.as_ref()) {
             waits |= !self.remove_marker(ino, remote).await?;

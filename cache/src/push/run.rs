@@ -161,11 +161,18 @@ impl Replica {
 
     /// Does what was planned, unless the bucket is not as expected.
     async fn act(self: &Arc<Self>, snapshot: &Snapshot, plan: &Plan) -> Result<Verdict> {
+        let mut new_intent = false;
         for write in &plan.writes {
             let (Write::Put { key, .. } | Write::Copy { key, .. }) = write;
             self.preserve_other(snapshot.ino, key).await?;
             self.keep_overwritten(snapshot, write).await?;
-            self.note_intent(snapshot, key)?;
+            new_intent |= self.note_intent(snapshot, key)?;
+        }
+        match new_intent {
+            true => self.synced().await?,
+            false => self.synced_inode(snapshot.ino).await?,
+        }
+        for write in &plan.writes {
             let done = match write {
                 Write::Put { key, condition } => self.put(snapshot, key, condition).await?,
                 Write::Copy { from, etag, key } => self.copy(snapshot, from, etag, key).await?,
@@ -316,21 +323,27 @@ impl Replica {
         })
     }
 
-    /// A write whose answer gets lost must not be forgotten: should the file be deleted before the next try, its object would stay.
-    fn note_intent(&self, snapshot: &Snapshot, key: &str) -> Result<()> {
+    /// A write whose answer gets lost must not be forgotten: should the file be deleted before the next try, its object would stay. Tells
+    /// whether it was noted only now.
+    fn note_intent(&self, snapshot: &Snapshot, key: &str) -> Result<bool> {
         self.change(|op| {
+            let mut is_new = false;
             match op.tables.remote(key)? {
-                None => op.push(Mutation::PutRemote(Remote {
-                    key: key.to_owned(),
-                    ino: snapshot.ino,
-                    etag: String::new(),
-                    content_version: 0,
-                    meta_version: 0,
-                    noted: 0,
-                })),
+                None => {
+                    is_new = true;
+                    op.push(Mutation::PutRemote(Remote {
+                        key: key.to_owned(),
+                        ino: snapshot.ino,
+                        etag: String::new(),
+                        content_version: 0,
+                        meta_version: 0,
+                        noted: 0,
+                    }));
+                }
                 Some(other) if other.ino != snapshot.ino => {
                     let ino = snapshot.ino;
                     if !op.tables.was_tried(key, ino) && op.tables.has_room_for_attempt(key) {
+                        is_new = true;
                         op.push(Mutation::PutAttempt {
                             key: key.to_owned(),
                             ino,
@@ -339,7 +352,7 @@ impl Replica {
                 }
                 Some(_) => {}
             }
-            Ok(())
+            Ok(is_new)
         })
     }
 

@@ -6,14 +6,10 @@ use crate::error::{Error, Result};
 use crate::state::{Inode, Mutation};
 use crate::store::USER_METADATA_MAX_BYTES;
 use crate::types::*;
-use std::sync::atomic::Ordering;
 
 const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
-
-/// Part of the cache disk that is never filled, so that what is acknowledged can still be committed.
-const DISK_RESERVE_BYTES_MAX: u64 = 64 << 20;
 
 impl Replica {
     /// The inode's attributes.
@@ -142,25 +138,6 @@ impl Replica {
             free_bytes: self.free_bytes()?,
             inodes,
         })
-    }
-
-    /// Looks whether the cache disk is about to be full; small writes only ask for the outcome.
-    pub(super) fn note_space(&self) {
-        let full = self.free_bytes().is_ok_and(|free| free == 0);
-        self.disk_full.store(full, Ordering::Release);
-    }
-
-    /// What the cache disk can still take, less the reserve.
-    pub(crate) fn free_bytes(&self) -> Result<u64> {
-        let path = &self.options.cache_dir;
-        let disk = rustix::fs::statvfs(path).map_err(|error| Error::Local {
-            action: "ask how much space is left",
-            path: path.clone(),
-            source: error.into(),
-            advice: "Check that the folder is still there",
-        })?;
-        let reserve = DISK_RESERVE_BYTES_MAX.min(disk.f_blocks * disk.f_frsize / 20);
-        Ok((disk.f_bavail * disk.f_frsize).saturating_sub(reserve))
     }
 }
 

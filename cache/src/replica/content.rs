@@ -10,6 +10,7 @@ use crate::state::{Inode, Mutation, Place, Tables};
 use crate::types::*;
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 
 /// Where the bytes for a read are, found out under the lock and read after it.
 enum Source {
@@ -62,12 +63,14 @@ impl Replica {
         if data.is_empty() {
             return Ok(());
         }
+        self.check_dirty_limit(ino, end)?;
         let _exclusive = self.stripe(ino).write();
         if self.write_inline(ino, offset, data, clear_setid)? {
             return Ok(());
         }
         self.check_space(data.len() as u64)?;
         self.to_blob(ino)?;
+        self.zero_before(ino, offset)?;
         self.blobs.write(ino, offset, data)?;
         self.change(|op| {
             let mut inode = regular(known_inode(op.tables, ino)?)?;
@@ -86,6 +89,7 @@ impl Replica {
     /// Tells whether the content is, and stays, small enough; then it is done.
     fn write_inline(&self, ino: Ino, offset: u64, data: &[u8], clear_setid: bool) -> Result<bool> {
         let end = offset + data.len() as u64;
+        self.weigh(data.len() as u64);
         self.grow(|op| {
             let mut inode = regular(known_inode(op.tables, ino)?)?;
             if inode.place == Place::Blob || inode.size.max(end) > INLINE_BYTES_MAX {
@@ -124,6 +128,7 @@ impl Replica {
             return Err(Error::Need(missing(&inode, 0, inode.size)));
         }
         let mut present = self.view(|tables| tables.present(ino))?;
+        let is_new = self.is_new(ino)?;
         if inode.place == Place::Inline {
             let bytes = self
                 .view(|tables| tables.content(ino, <[u8]>::to_vec))?
@@ -132,8 +137,15 @@ impl Replica {
             self.blobs.write(ino, 0, &bytes)?;
             present = vec![(0, bytes.len() as u64)];
             present.retain(|range| range.0 < range.1);
+        } else if inode.place == Place::Blob && !owed {
+            // Fetched bytes need not be flushed while they can be fetched again; from now on they cannot.
+            self.blobs.sync_one(ino)?;
         } else if inode.place == Place::Nowhere {
             self.blobs.set_size(ino, inode.size)?;
+        }
+        if inode.place == Place::Inline && !present.is_empty() && !is_new {
+            // They may be synced where they are: the row that says where they are now must not reach the disk before them.
+            self.blobs.sync_one(ino)?;
         }
         self.change(|op| {
             let mut inode = op.tables.live_inode(ino)?;
@@ -144,6 +156,32 @@ impl Replica {
             content_changed(op, &mut inode, false);
             Ok(())
         })
+    }
+
+    /// Whether nothing of the file was ever synced or stored, so that a power cut may take all of it.
+    pub(super) fn is_new(&self, ino: Ino) -> Result<bool> {
+        let synced_op = self.synced_op.load(Ordering::Acquire);
+        self.view(|tables| {
+            let born = tables.dirty.get(&ino).map_or(0, |debt| debt.born);
+            Ok(born > synced_op && tables.remotes_of(ino)?.is_empty())
+        })
+    }
+
+    /// Before bytes of a blob go that rows on the disk may still name: flushes the rows that no longer do.
+    pub(super) fn flush_rows_first(&self, ino: Ino) -> Result<()> {
+        if !self.is_new(ino)? {
+            self.state.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that a crash has left beyond the end of a blob must not show when a write at `offset` leaves a gap there.
+    fn zero_before(&self, ino: Ino, offset: u64) -> Result<()> {
+        let size = self.view(|tables| Ok(tables.live_inode(ino)?.size))?;
+        if offset > size {
+            self.blobs.set_size(ino, size)?;
+        }
+        Ok(())
     }
 
     /// ENOSPC before any loss: what is acknowledged must fit.

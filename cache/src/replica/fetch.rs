@@ -19,6 +19,9 @@ impl Replica {
     /// Fails with the store's error, or after `Options::remote_deadline`.
     pub async fn satisfy(&self, need: Need) -> Result<()> {
         let replica = self.me.upgrade().ok_or(Error::Posix(libc::EIO))?;
+        if let Need::Room { ino, size_bytes } = need {
+            return replica.wait_for_room(ino, size_bytes).await;
+        }
         let work = async {
             match need {
                 Need::Listing(dir) => replica.list_directory(dir).await,
@@ -28,6 +31,7 @@ impl Replica {
                     offset,
                     length_bytes,
                 } => replica.fetch_content(ino, offset, length_bytes).await,
+                Need::Room { .. } => Ok(()),
             }
         };
         match tokio::time::timeout(self.options.remote_deadline, work).await {
@@ -141,6 +145,10 @@ impl Replica {
                 &object.bytes[(from - start) as usize..(to - start) as usize],
             )?;
             ranges::add(&mut present, from, to);
+        }
+        if self.view(|tables| Ok(tables.dirty.contains_key(&inode.ino)))? {
+            // What is owed is never fetched again, so these bytes must be on the disk before the row that says so.
+            self.blobs.sync_one(inode.ino)?;
         }
         self.change(|op| {
             let mut now = op.tables.live_inode(now.ino)?;

@@ -2,6 +2,7 @@
 
 use super::flights::Flights;
 use super::remote_change::RemoteChanges;
+use super::room::look_at_disk;
 use super::syncer::Syncer;
 use super::{Health, Observer, Options, Owed, Replica, Writers};
 use crate::blob::Blobs;
@@ -28,7 +29,11 @@ impl Replica {
     pub fn open(options: Options, store: Arc<dyn Store>, runtime: tokio::runtime::Handle) -> Result<Arc<Replica>> {
         make_private(&options.cache_dir)?;
         let lock = take_lock(&options.cache_dir)?;
-        let state = State::open(&options.cache_dir)?;
+        let state = State::open(
+            &options.cache_dir,
+            &options.clock.boot_id(),
+            look_at_disk(&options.cache_dir)?.1,
+        )?;
         let blobs = Blobs::open(&options.cache_dir.join("blobs"))?;
         let writer_id = identify(&state, &options, &store.name())?;
         let bears_metadata = state.lock().meta("bears_metadata")?.as_deref() == Some("1");
@@ -53,12 +58,16 @@ impl Replica {
             syncer: Syncer::default(),
             synced_op: AtomicU64::new(0),
             synced_seq: AtomicU64::new(0),
+            flush_failed: AtomicBool::new(false),
+            dirty_limit_bytes: AtomicU64::new(super::room::DIRTY_LIMIT_DEFAULT_BYTES),
             health: Mutex::new(Health::default()),
             changed: Mutex::new(()),
             changed_signal: Condvar::new(),
             stopping: AtomicBool::new(false),
             opened_ms: options.clock.monotonic_ms(),
             disk_full: AtomicBool::new(false),
+            disk_short: AtomicBool::new(false),
+            unweighed_bytes: AtomicU64::new(0),
             writer_id,
             bears_metadata: AtomicBool::new(bears_metadata),
             hints: Mutex::default(),
@@ -153,18 +162,42 @@ impl Replica {
 
     fn recover(&self) -> Result<()> {
         self.make_root()?;
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = self.options.clock.boot_id();
         let (clean, last_boot) = self.view(|tables| Ok((tables.meta("clean")?, tables.meta("boot")?)))?;
-        if clean.as_deref() == Some("0") && last_boot.as_deref() != Some(boot.trim()) {
+        if clean.as_deref() == Some("0") && last_boot.as_deref() != Some(&boot) {
             self.distrust_blobs()?;
         }
         self.pusher.owed.store(true, Ordering::Release);
         self.pusher
             .hints_owed
             .store(clean.as_deref() == Some("0"), Ordering::Release);
-        self.remember("boot", boot.trim())?;
+        self.remember("boot", &boot)?;
         self.remember("clean", "0")?;
-        self.sweep()
+        self.sweep()?;
+        if clean.as_deref() == Some("0") {
+            self.blobs.distrust_names();
+        }
+        self.mend_flushes(&boot)?;
+        flush_names(&self.options.cache_dir)?;
+        self.sync_now()
+    }
+
+    /// What an earlier run wrote to blobs may not be on the disk; where a flush had failed, it is written once more, since the kernel
+    /// takes it for clean. (The tables were written anew when the log was closed by the check at the start.)
+    fn mend_flushes(&self, boot: &str) -> Result<()> {
+        let failed = self.view(|tables| tables.meta(FLUSH_FAILED))?;
+        for ino in self.view(|tables| tables.with_blobs())? {
+            if self.view(|tables| Ok(tables.dirty.contains_key(&ino)))? {
+                self.blobs.distrust(ino);
+                if failed.as_deref() == Some(boot) {
+                    self.blobs.rewrite(ino)?;
+                }
+            }
+        }
+        if failed.is_some_and(|failed| !failed.is_empty()) {
+            self.remember(FLUSH_FAILED, "")?;
+        }
+        Ok(())
     }
 
     fn make_root(&self) -> Result<()> {
@@ -179,7 +212,7 @@ impl Replica {
 
     /// After a power cut: what was fetched may never have reached the disk, although the tables say that it is there.
     fn distrust_blobs(&self) -> Result<()> {
-        for ino in self.blobs.inodes() {
+        for ino in self.view(|tables| tables.with_blobs())? {
             let dropped = self.change(|op| {
                 let Some(mut inode) = op.tables.inode(ino)?.filter(|inode| inode.place == Place::Blob) else {
                     return Ok(false);
@@ -214,6 +247,23 @@ impl Replica {
         }
         self.state.commit()
     }
+}
+
+/// The setting that holds the boot in which a flush has failed.
+pub(super) const FLUSH_FAILED: &str = "flush_failed";
+
+/// Makes the names in the cache folder, and its own, survive a power cut.
+fn flush_names(dir: &Path) -> Result<()> {
+    for folder in [Some(dir), dir.parent()].into_iter().flatten() {
+        let flushed = File::open(folder).and_then(|open| open.sync_all());
+        flushed.map_err(|source| Error::Local {
+            action: "flush its folder",
+            path: folder.to_owned(),
+            source,
+            advice: "Check the disk's health",
+        })?;
+    }
+    Ok(())
 }
 
 /// How often `drain` looks; less often while very much is owed.

@@ -131,7 +131,7 @@ impl Replica {
             owe_if_emptied(op, parent, name)?;
             Ok(gone)
         })?;
-        self.remove_blob(gone);
+        self.retire_blob(gone);
         Ok(())
     }
 
@@ -216,7 +216,7 @@ impl Replica {
             _ => Ok(None),
         });
         match reaped {
-            Ok(gone) => self.remove_blob(gone),
+            Ok(gone) => self.retire_blob(gone),
             Err(error) => tracing::warn!(ino, %error, "An unlinked file could not be swept; the next start does it"),
         }
     }
@@ -257,6 +257,15 @@ impl Replica {
         Ok(())
     }
 
+    /// Of a deleted file: its blob goes when the deletion is flushed.
+    pub(super) fn retire_blob(&self, ino: Option<Ino>) {
+        if let Some(ino) = ino {
+            let op = self.state.lock().op();
+            self.blobs.retire(ino, op);
+        }
+    }
+
+    /// Of content that is nowhere in the tables, or stored.
     pub(super) fn remove_blob(&self, ino: Option<Ino>) {
         if let Some(ino) = ino {
             self.blobs.remove(ino);

@@ -40,10 +40,14 @@ impl Replica {
         let now_ms = self.now_ms();
         let write_back = self.options.write_back.as_millis() as u64;
         for ino in &owed {
+            let bytes = tables.inode(*ino)?.map_or(0, |inode| inode.size);
+            let before = tables.dirty.get(ino).map_or(0, |debt| debt.bytes);
             if let Some(debt) = tables.dirty.get_mut(ino) {
                 debt.op = number;
+                debt.bytes = bytes;
                 debt.first_ms = if debt.first_ms == 0 { now_ms } else { debt.first_ms };
                 debt.due_ms = (now_ms + write_back).min(debt.first_ms + OWED_AT_MOST_MS.max(write_back));
+                tables.dirty_bytes = tables.dirty_bytes + bytes - before;
             }
         }
         for ino in &written {

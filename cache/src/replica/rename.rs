@@ -57,7 +57,7 @@ impl Replica {
                 (_, target) => self.move_over(op, source, target_dir, to.1, target),
             }
         })?;
-        self.remove_blob(gone);
+        self.retire_blob(gone);
         Ok(())
     }
 

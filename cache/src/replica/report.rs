@@ -73,6 +73,8 @@ pub struct ReplicaStatus {
     pub held: Vec<HeldChange>,
     /// How much that is in all.
     pub held_count: u64,
+    /// Bound on `owed.bytes`, beyond which writers wait; see [`Replica::set_dirty_limit`].
+    pub dirty_limit_bytes: u64,
     /// Uploads, copies and deletions under way now.
     pub in_flight: u64,
     /// Bytes of content on the local disk, with what is kept to merge with.
@@ -204,6 +206,7 @@ impl Replica {
             owed,
             held,
             held_count: self.held_count(),
+            dirty_limit_bytes: self.dirty_limit_bytes.load(Ordering::Acquire),
             in_flight: self.pusher.in_flight_count(),
             cache_bytes: tables.local_bytes + tables.bases_bytes(),
             cache_limit_bytes: self.options.cache_size_bytes,
@@ -229,6 +232,15 @@ impl Replica {
     }
 
     fn problem(&self) -> Option<Problem> {
+        if self.flush_failed.load(Ordering::Acquire) {
+            let message = "The cache disk failed to flush, so nothing is called synced until notefs is mounted again. Check the disk; \
+                           uploads go on";
+            return Some(Problem {
+                message: message.to_owned(),
+                age_ms: 0,
+                retryable: false,
+            });
+        }
         let now = self.now_ms();
         let push = self.pusher.newest_failure();
         let push = push.map(|(message, at_ms, retryable)| Problem {

@@ -22,7 +22,11 @@ impl Replica {
             return Ok(());
         }
         self.to_blob(ino)?;
-        self.blobs.set_size(ino, size)?;
+        let old_size = self.view(|tables| Ok(tables.live_inode(ino)?.size))?;
+        if size > old_size {
+            self.blobs.set_size(ino, old_size)?;
+            self.blobs.set_size(ino, size)?;
+        }
         self.change(|op| {
             let mut inode = regular(known_inode(op.tables, ino)?)?;
             let mut present = op.tables.present(ino)?;
@@ -32,7 +36,13 @@ impl Replica {
             inode.size = size;
             content_changed(op, &mut inode, clear_setid);
             Ok(())
-        })
+        })?;
+        // Bytes are cut off last: a crash before the row above would show zeros in their place. Where the rows cannot be flushed,
+        // the bytes stay, unseen.
+        if size < old_size && self.flush_rows_first(ino).is_ok() {
+            self.blobs.set_size(ino, size)?;
+        }
+        Ok(())
     }
 
     fn resize_inline(&self, ino: Ino, size: u64, clear_setid: bool) -> Result<bool> {
@@ -69,7 +79,7 @@ impl Replica {
             content_changed(op, &mut inode, clear_setid);
             Ok(Some(false))
         })?;
-        if emptied_blob == Some(true) {
+        if emptied_blob == Some(true) && self.flush_rows_first(ino).is_ok() {
             self.blobs.remove(ino);
         }
         Ok(emptied_blob.is_some())

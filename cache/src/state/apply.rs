@@ -53,7 +53,9 @@ impl Tables {
             Mutation::MarkDirty { ino, since_ms, marks } => self.mark_dirty(*ino, *since_ms, *marks)?,
             Mutation::ClearDirty(ino) => {
                 self.execute("DELETE FROM dirty WHERE ino = ?1", params![*ino as i64])?;
-                self.dirty.remove(ino);
+                if let Some(debt) = self.dirty.remove(ino) {
+                    self.dirty_bytes -= debt.bytes;
+                }
             }
             Mutation::Change(change) => self.log_change(change)?,
             Mutation::TrimChanges(seq) => self.execute("DELETE FROM change WHERE seq <= ?1", params![*seq as i64])?,
@@ -199,6 +201,8 @@ impl Tables {
             due_ms: old.map_or(0, |debt| debt.due_ms),
             first_ms: old.map_or(0, |debt| debt.first_ms),
             written_ms: old.map_or(0, |debt| debt.written_ms),
+            born: old.map_or(self.op, |debt| debt.born),
+            bytes: old.map_or(0, |debt| debt.bytes),
             op: self.op,
         };
         self.dirty.insert(ino, debt);

@@ -6,9 +6,6 @@ use super::{Debt, State, Tables, database};
 use crate::error::{Error, Result};
 use rusqlite::params;
 
-/// The write-ahead log is moved into `state.db` when it is longer than this.
-const WAL_BYTES_MAX: u64 = 16 << 20;
-
 /// Disk space that an emptied journal keeps.
 const JOURNAL_KEEP_BYTES: u64 = 4 << 20;
 
@@ -34,10 +31,17 @@ impl State {
         Ok(op)
     }
 
+    /// Moves all committed pages into `state.db` and gives the log's disk space back; writers wait.
+    pub(crate) fn give_back_log(&self) -> Result<()> {
+        let connection = self.checkpointer.lock();
+        let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()));
+        done.map_err(|error| database("give back the log's space", &error))
+    }
+
     /// Moves committed pages into `state.db` when the log has grown; writers and readers go on meanwhile.
     pub(crate) fn checkpoint(&self, at_any_size: bool) -> Result<()> {
         let length = self.wal.lock().metadata().map(|m| m.len()).unwrap_or(0);
-        if length < WAL_BYTES_MAX && !at_any_size {
+        if length < self.wal_bytes_max && !at_any_size {
             return Ok(());
         }
         let connection = self.checkpointer.lock();
@@ -67,7 +71,7 @@ impl Tables {
         if let Err(error) = done {
             let failure = database("commit", &error);
             if self.connection.is_autocommit() {
-                self.recover()?;
+                self.recover(None)?;
             }
             return Err(failure);
         }
@@ -146,12 +150,27 @@ impl Tables {
         self.cache.trim();
     }
 
-    /// Loads what the tables say and replays what the journal holds beyond them: after a start, and after a commit that failed.
-    pub(super) fn recover(&mut self) -> Result<()> {
+    /// Goes back to the last commit and from there forward to the end of the journal.
+    pub(super) fn roll_back(&mut self) -> Result<()> {
+        if !self.connection.is_autocommit() {
+            let done = self.connection.execute_batch("ROLLBACK");
+            done.map_err(|error| database("take back a transaction", &error))?;
+        }
+        self.recover(None)
+    }
+
+    /// Loads what the tables say and replays what the journal holds beyond them: after a commit that failed, and after a start, which
+    /// says the machine's `boot`. The journal of another boot is left alone: only what was flushed is true then.
+    pub(super) fn recover(&mut self, boot: Option<&str>) -> Result<()> {
         self.cache = super::cache::RowCache::default();
         self.in_transaction = false;
         self.load().map_err(|error| database("be read at the start", &error))?;
         self.committed_op = self.op;
+        if let Some(boot) = boot
+            && self.meta("boot")?.is_some_and(|last| last != boot)
+        {
+            return Ok(());
+        }
         let again = super::journal::Journal::open(&self.journal_path())?;
         let mut journal = std::mem::replace(&mut self.journal, again);
         let replayed = journal.replay(self.op, |op, payload| {
@@ -191,7 +210,9 @@ impl Tables {
         self.local.clear();
         self.local_bytes = 0;
         // The column bears all marks; it is named for the first of them.
-        let mut dirty = self.connection.prepare("SELECT ino, since_ms, subtree FROM dirty")?;
+        self.dirty_bytes = 0;
+        let owed = "SELECT ino, since_ms, subtree, (SELECT size FROM inode WHERE inode.ino = dirty.ino) FROM dirty";
+        let mut dirty = self.connection.prepare(owed)?;
         let mut rows = dirty.query([])?;
         while let Some(row) = rows.next()? {
             let debt = Debt {
@@ -200,8 +221,11 @@ impl Tables {
                 due_ms: 0,
                 first_ms: 0,
                 written_ms: 0,
+                born: 0,
+                bytes: row.get::<_, Option<i64>>(3)?.unwrap_or(0) as u64,
                 op: self.op,
             };
+            self.dirty_bytes += debt.bytes;
             self.dirty.insert(row.get::<_, i64>(0)? as u64, debt);
         }
         let sizes = "SELECT ino, length(bytes) FROM content";

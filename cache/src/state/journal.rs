@@ -2,7 +2,8 @@
 //!
 //! SQLite commits cost ten times a row's worth of work, so operations share transactions; each operation is first appended here by one
 //! `write`, which the kernel keeps whatever becomes of the daemon. A commit empties the journal. It is never flushed to disk:
-//! `fsync` commits and flushes the write-ahead log instead, so a power cut loses only what was never *synced*.
+//! `fsync` commits and flushes the write-ahead log instead, so a power cut loses only what was never *synced*. After one the journal is
+//! not believed: the blobs that its operations speak of may not have reached the disk.
 //!
 //! Format: records of `length u32 | crc32 u32 | op u64 | payload`, little-endian, the checksum over op and payload. Replay stops at
 //! the first record that is torn or whose op is not the successor of the last one: what is left behind it is older.
@@ -98,6 +99,21 @@ impl Journal {
             self.end += (HEADER_BYTES + length) as u64;
         }
         Ok(op)
+    }
+
+    /// Takes back what was appended since the journal had this length.
+    pub(crate) fn rewind(&mut self, length: u64) -> Result<()> {
+        self.end = length;
+        let erased = self.file.write_all_at(&[0; HEADER_BYTES], length);
+        erased.map_err(|source| local("take back an operation", &self.path, source))
+    }
+
+    /// Empties the file for good. Numbers of operations that a power cut has taken are given again, and a record of the old ones
+    /// must never be mistaken for a new one's successor.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        self.end = 0;
+        let cleared = self.file.set_len(0).and_then(|()| self.file.sync_all());
+        cleared.map_err(|source| local("empty the journal", &self.path, source))
     }
 
     /// Gives back the disk space of a burst.

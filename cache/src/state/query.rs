@@ -283,6 +283,20 @@ impl Tables {
         self.many("SELECT ino FROM inode WHERE nlink = 0", [], |row| unsigned(row, 0))
     }
 
+    /// Space inside `state.db` that new rows can take.
+    pub(crate) fn free_page_bytes(&mut self) -> Result<u64> {
+        let pages = self
+            .one("PRAGMA freelist_count", [], |row| unsigned(row, 0))?
+            .unwrap_or(0);
+        let size = self.one("PRAGMA page_size", [], |row| unsigned(row, 0))?.unwrap_or(0);
+        Ok(pages * size)
+    }
+
+    /// Every inode with a blob, as of the last commit.
+    pub(crate) fn with_blobs(&mut self) -> Result<Vec<Ino>> {
+        self.many("SELECT ino FROM blob", [], |row| unsigned(row, 0))
+    }
+
     /// Regular files after `ino`, as of the last commit, in order.
     pub(crate) fn files_after(&mut self, ino: Ino, limit: usize) -> Result<Vec<Ino>> {
         let sql = "SELECT ino FROM inode WHERE ino > ?1 AND kind = 0 AND nlink > 0 ORDER BY ino LIMIT ?2";

@@ -52,9 +52,10 @@ CREATE TABLE conflict (ino INTEGER PRIMARY KEY, record BLOB NOT NULL);
 
 /// Opens `state.db`, making it if it is not there; refuses one that is damaged, foreign or newer, and leaves it untouched.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
-    let fresh = !path.exists();
-    if !fresh {
+    if path.exists() {
         check(path)?;
+    } else {
+        make(path)?;
     }
     let connection = Connection::open(path).map_err(|error| unusable(path, &error.to_string()))?;
     configure(&connection).map_err(|error| unusable(path, &error.to_string()))?;
@@ -63,6 +64,27 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
         migrate(&connection, version).map_err(|error| unusable(path, &error.to_string()))?;
     }
     Ok(connection)
+}
+
+/// Makes the file under another name first: a power cut in the middle must not leave one that nobody can open.
+fn make(path: &Path) -> Result<()> {
+    let draft = path.with_extension("draft");
+    let broken = |error: std::io::Error| unusable(path, &error.to_string());
+    for ending in ["", "-wal", "-shm", "-journal"] {
+        let left_over = draft.with_extension(format!("draft{ending}"));
+        match std::fs::remove_file(&left_over) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(broken(error)),
+            _ => {}
+        }
+    }
+    let made = Connection::open(&draft).and_then(|connection| {
+        connection.execute_batch("PRAGMA synchronous=FULL; PRAGMA journal_mode=WAL;")?;
+        migrate(&connection, 0)?;
+        connection.close().map_err(|(_, error)| error)
+    });
+    made.map_err(|error| unusable(path, &error.to_string()))?;
+    let flushed = File::open(&draft).and_then(|file| file.sync_all());
+    flushed.and_then(|()| std::fs::rename(&draft, path)).map_err(broken)
 }
 
 /// Brings the tables from `version` (0: there are none) to the newest, all or nothing.

@@ -46,6 +46,7 @@ struct State {
     capabilities: Capabilities,
     unique_etags: bool,
     writes: u64,
+    changes: u64,
     counts: RequestCounts,
     faults: Faults,
 }
@@ -80,6 +81,7 @@ impl MemoryStore {
             capabilities,
             unique_etags: false,
             writes: 0,
+            changes: 0,
             counts: RequestCounts::default(),
             faults: Faults::default(),
         };
@@ -158,6 +160,26 @@ impl MemoryStore {
         self.state.lock().faults.hook = hook;
     }
 
+    /// A store of its own that holds now what this one holds, without its faults.
+    pub fn snapshot(&self) -> Arc<MemoryStore> {
+        let copy = MemoryStore::new("");
+        let now = self.state.lock();
+        let mut state = copy.state.lock();
+        state.objects.clone_from(&now.objects);
+        state.capabilities = now.capabilities;
+        (state.unique_etags, state.writes) = (now.unique_etags, now.writes);
+        drop((state, now));
+        Arc::new(MemoryStore {
+            name: self.name.clone(),
+            state: Arc::clone(&copy.state),
+        })
+    }
+
+    /// Changes made to objects so far, by anybody.
+    pub fn change_count(&self) -> u64 {
+        self.state.lock().changes
+    }
+
     /// Sets all request counts back to zero.
     pub fn reset_requests(&self) {
         self.state.lock().counts = RequestCounts::default();
@@ -193,6 +215,7 @@ impl MemoryStore {
 impl State {
     fn insert(&mut self, key: &str, bytes: Bytes, user: UserMetadata) -> ETag {
         self.writes += 1;
+        self.changes += 1;
         let etag = ETag(content_tag(&bytes, self.unique_etags.then_some(self.writes)));
         let last_modified = Timestamp {
             seconds: EPOCH_SECONDS + self.writes as i64,
@@ -415,7 +438,7 @@ impl Store for MemoryStore {
             if state.capabilities.delete_if_match && if_match.is_some_and(|etag| etag != entry.etag) {
                 return Ok(Deleted::ConditionFailed);
             }
-            state.objects.remove(&key);
+            state.changes += u64::from(state.objects.remove(&key).is_some());
             Ok(Deleted::Done)
         };
         self.call(CallKind::Delete, &target, Box::new(act)).await
@@ -435,7 +458,7 @@ impl Store for MemoryStore {
         let key = format!("{key}/");
         let target = key.clone();
         let act = move |state: &mut State| {
-            state.objects.remove(&key);
+            state.changes += u64::from(state.objects.remove(&key).is_some());
             Ok(())
         };
         self.call(CallKind::Delete, &target, Box::new(act)).await

@@ -133,6 +133,10 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size, env = "NOTEFS_CACHE_SIZE", hide_env = true)]
     pub(crate) cache_size: Option<u64>,
 
+    /// Bound on edits that are not stored: beyond it writers wait up to 30s, then get ENOSPC [default: 10G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, env = "NOTEFS_DIRTY_LIMIT", hide_env = true)]
+    pub(crate) dirty_limit: Option<u64>,
+
     /// How long after the last write a file is uploaded, as in 250ms, 5s or 2m [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_WRITE_BACK", hide_env = true)]
     pub(crate) write_back: Option<Duration>,
@@ -172,7 +176,7 @@ pub(crate) struct MountArgs {
     #[arg(long)]
     pub(crate) nonempty: bool,
 
-    /// A TOML file with the same names: store, dir, cache, cache-size, write-back, poll, trash, read-only, allow-other,
+    /// A TOML file with the same names: store, dir, cache, cache-size, dirty-limit, write-back, poll, trash, read-only, allow-other,
     /// events, log
     #[arg(long, value_name = "FILE", env = "NOTEFS_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,

@@ -198,9 +198,10 @@ fn stored_line(status: &MountStatus) -> String {
         count => format!(", {} in flight", show_count(count)),
     };
     format!(
-        "all but {} ({}){age}{flight}",
+        "all but {} ({} of at most {}){age}{flight}",
         show_things(status.owed.count, "change"),
-        show_bytes(status.owed.bytes)
+        show_bytes(status.owed.bytes),
+        show_bytes(status.owed.limit_bytes)
     )
 }
 

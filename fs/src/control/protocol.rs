@@ -337,6 +337,8 @@ pub(crate) struct Synced {
 pub(crate) struct Owed {
     pub(crate) count: u64,
     pub(crate) bytes: u64,
+    /// Beyond these, writers wait.
+    pub(crate) limit_bytes: u64,
     pub(crate) oldest_age_ms: Option<u64>,
 }
 

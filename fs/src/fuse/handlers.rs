@@ -3,10 +3,8 @@
 use super::convert::{self, new_inode};
 use super::directory::{Plain, Plus, fill};
 use super::felt::{Act, ActorDesk, Gate, Refuse};
-use super::negotiate::negotiate;
-use super::notify::KernelCache;
 use super::reply::{self, Answers};
-use super::turns::Turns;
+use super::{negotiate::negotiate, notify::KernelCache, turns::Turns, watchdog::Pulse};
 use crate::filesystem::{Caller, Filesystem, panic_text};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
@@ -32,6 +30,7 @@ pub(super) struct FrontEnd {
     answers: Answers,
     turns: Arc<Turns>,
     actor: ActorDesk,
+    pulse: Arc<Pulse>,
     stored_on_close: bool,
     ended: watch::Sender<bool>,
 }
@@ -39,7 +38,7 @@ pub(super) struct FrontEnd {
 impl FrontEnd {
     pub(super) fn new(
         filesystem: Arc<Filesystem>,
-        (kernel, turns, gate): (Arc<KernelCache>, Arc<Turns>, Arc<Gate>),
+        (kernel, turns, gate, pulse): (Arc<KernelCache>, Arc<Turns>, Arc<Gate>, Arc<Pulse>),
         stored_on_close: bool,
         ended: watch::Sender<bool>,
     ) -> FrontEnd {
@@ -51,6 +50,7 @@ impl FrontEnd {
             filesystem,
             answers,
             turns,
+            pulse,
             stored_on_close,
             ended,
         }
@@ -68,7 +68,8 @@ impl FrontEnd {
     fn serve_any<R>(&self, request: &Request, operation: &'static str, reply: R, handler: impl FnOnce(Caller, R)) {
         let caller = convert::caller(request);
         tracing::trace!(operation, caller.pid, caller.uid, "Request");
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler(caller, reply))) {
+        let done = || catch_unwind(AssertUnwindSafe(|| handler(caller, reply)));
+        if let Err(panic) = self.pulse.around(done) {
             tracing::error!(operation, "The handler panicked: {}", panic_text(panic.as_ref()));
         }
         self.turns.finish();

@@ -107,6 +107,17 @@ pub(super) fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
     }
 }
 
+/// Aborts the connection of what is mounted at an absolute path, and detaches it. Only root may force; for others the requests that
+/// wait end with this process at the latest.
+pub(super) fn abort(mountpoint: &Path) -> io::Result<()> {
+    use rustix::mount::{UnmountFlags, unmount};
+    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    match unmount(mountpoint, flags) {
+        Err(rustix::io::Errno::PERM) => fusermount(mountpoint, true),
+        other => Ok(other?),
+    }
+}
+
 fn fusermount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
     let flags: &[&str] = if lazy { &["-u", "-z"] } else { &["-u"] };
     let run = |program| {

@@ -71,6 +71,21 @@ impl FrontEnd {
         }
     }
 
+    /// Has `stuck` called when the front end no longer answers the kernel. A server's clients repeat their calls by themselves.
+    pub(super) fn watch(&self, stuck: impl FnOnce(&'static str) + Send + 'static) {
+        if let FrontEnd::Fuse(session) = self {
+            session.watch(stuck);
+        }
+    }
+
+    /// Breaks off what no longer answers, so that programs that wait for it get an error.
+    pub(super) fn abort(&self) -> io::Result<()> {
+        match self {
+            FrontEnd::Fuse(session) => session.abort(),
+            FrontEnd::Nfs { .. } => Ok(()),
+        }
+    }
+
     /// Takes the folder away from programs. Fails with [`ErrorKind::ResourceBusy`] while they use it, unless `lazy`.
     pub(super) fn unmount(&self, lazy: bool) -> io::Result<()> {
         match self {

@@ -30,6 +30,7 @@ pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: Index
         owed: Owed {
             count: replica.owed.count,
             bytes: replica.owed.bytes,
+            limit_bytes: replica.dirty_limit_bytes,
             oldest_age_ms: replica.owed.oldest_age_ms,
         },
         held: held(replica.held),

@@ -1,0 +1,271 @@
+//! The replica against its model under every fault that a store can have, in virtual time: the test turns the clock and every loop by
+//! hand, so that a run takes milliseconds and the same seed does the same. A run that fails is shrunk to the fewest steps that still
+//! fail. `NOTEFS_TEST_SEED` repeats one, `NOTEFS_TEST_RUNS` runs more.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
+
+#[path = "crash_cuts/machine.rs"]
+mod machine;
+#[path = "crash_cuts/script.rs"]
+#[allow(dead_code, reason = "the crash harness uses more of it")]
+mod script;
+
+use machine::{HandClock, Machine, runtime};
+use notefs_cache::store::MemoryStore;
+use script::{Random, Step, Tree, apply, differences, random_steps};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// Steps of one run.
+const STEPS: usize = 60;
+
+/// Runs that shrinking may try.
+const SHRINK_TRIES_MAX: usize = 600;
+
+/// In memory, where there is a place for it: hundreds of runs flush hundreds of times.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    }
+    .unwrap()
+}
+
+/// What a killed daemon leaves behind. Nothing writes meanwhile.
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        match source.is_dir() {
+            true => copy_folder(&source, &target),
+            false if entry.file_name() == "state.db-shm" => {}
+            false => drop(std::fs::copy(source, target).unwrap()),
+        }
+    }
+}
+
+struct World {
+    machine: Machine,
+    folder: PathBuf,
+    generation: u64,
+}
+
+impl World {
+    fn new(scratch: &Path) -> World {
+        let folder = scratch.join("0");
+        let store = MemoryStore::new("faults");
+        let machine = Machine::open(&folder, &store, HandClock::new(1000, 1), &runtime()).unwrap();
+        World {
+            machine,
+            folder,
+            generation: 0,
+        }
+    }
+
+    fn restart(&mut self, kill: bool, scratch: &Path) -> Result<(), String> {
+        if !kill {
+            let closed = self.machine.runtime.block_on(self.machine.replica.close());
+            closed.map_err(|error| format!("closing: {error}"))?;
+        }
+        self.generation += 1;
+        let next = scratch.join(self.generation.to_string());
+        copy_folder(&self.folder, &next);
+        let clock = HandClock::new(10_000_000 * self.generation, 1);
+        let machine = Machine::open(&next, &self.machine.store, clock, &self.machine.runtime);
+        self.machine = machine.map_err(|error| format!("opening: {error}"))?;
+        self.folder = next;
+        Ok(())
+    }
+}
+
+/// Runs the steps; `Err` says where the replica and the model part.
+fn run(steps: &[Step]) -> Result<(), String> {
+    let scratch = scratch();
+    let mut world = World::new(scratch.path());
+    let mut tree = Tree::new();
+    let mut away = false;
+    for (number, step) in steps.iter().enumerate() {
+        let next = apply(&tree, step, number as u64 + 1);
+        match step {
+            Step::Restart { kill } => world.restart(*kill, scratch.path())?,
+            // What is not cached cannot be had now.
+            Step::Read(_) if away => continue,
+            _ => {
+                let needs_store = away && !matches!(step, Step::Push | Step::Away(_) | Step::Wait(_) | Step::Sync);
+                if needs_store {
+                    world.machine.store.set_down(false);
+                }
+                let done = world.machine.step(step);
+                if let Step::Away(now) = step {
+                    away = *now;
+                }
+                world.machine.store.set_down(away);
+                if done.is_ok() != next.is_some() {
+                    return Err(format!(
+                        "step {number}, {step:?}: {done:?}, the model says {}",
+                        next.is_some()
+                    ));
+                }
+            }
+        }
+        tree = next.unwrap_or(tree);
+    }
+    world.machine.store.set_down(false);
+    let seen = world.machine.tree().map_err(|error| error.to_string())?;
+    same("the folder", &seen, &tree)?;
+    world.machine.drain()?;
+    let runtime = &world.machine.runtime;
+    let cold = Machine::open(
+        &scratch.path().join("cold"),
+        &world.machine.store,
+        HandClock::new(0, 1),
+        runtime,
+    );
+    let seen = cold.and_then(|cold| cold.tree()).map_err(|error| error.to_string())?;
+    same("a cold start", &seen, &tree)?;
+    match world.machine.replica.status().conflicts {
+        0 => Ok(()),
+        count => Err(format!("{count} conflicts with nobody")),
+    }
+}
+
+fn same(what: &str, seen: &Tree, wanted: &Tree) -> Result<(), String> {
+    match differences(seen, wanted) {
+        lines if lines.is_empty() => Ok(()),
+        lines => Err(format!("{what}:\n  {}", lines.join("\n  "))),
+    }
+}
+
+fn outcome(steps: &[Step]) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| run(steps))).unwrap_or_else(|_| Err("panicked".to_owned()))
+}
+
+/// Leaves out ever smaller pieces as long as the rest still fails.
+fn shrink(
+    mut steps: Vec<Step>,
+    mut problem: String,
+    outcome: impl Fn(&[Step]) -> Result<(), String>,
+) -> (Vec<Step>, String) {
+    let (mut piece, mut tries) = (steps.len() / 2, 0);
+    while piece > 0 && tries < SHRINK_TRIES_MAX {
+        let mut at = 0;
+        while at < steps.len() && tries < SHRINK_TRIES_MAX {
+            let mut fewer = steps.clone();
+            fewer.drain(at..(at + piece).min(steps.len()));
+            tries += 1;
+            match outcome(&fewer) {
+                Err(still) => (steps, problem) = (fewer, still),
+                Ok(()) => at += piece,
+            }
+        }
+        piece /= 2;
+    }
+    (steps, problem)
+}
+
+fn number_from(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+#[test]
+fn random_operations_under_all_faults_agree_with_the_model() {
+    let seed = number_from("NOTEFS_TEST_SEED");
+    let base = seed.unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
+    let runs = match seed {
+        Some(_) => 1,
+        None => number_from("NOTEFS_TEST_RUNS").unwrap_or(200),
+    };
+    eprintln!("NOTEFS_TEST_SEED={base} and the {} after it", runs - 1);
+    for seed in base..base + runs {
+        let steps = random_steps(&mut Random::new(seed), STEPS, true);
+        if let Err(problem) = outcome(&steps) {
+            let (steps, problem) = shrink(steps, problem, outcome);
+            panic!("NOTEFS_TEST_SEED={seed}: {problem}\nafter only {steps:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_failing_run_is_shrunk_to_the_steps_that_make_it_fail() {
+    let steps = random_steps(&mut Random::new(7), STEPS, true);
+    let fails_if_synced_and_pushed = |steps: &[Step]| match steps.contains(&Step::Sync) && steps.contains(&Step::Push) {
+        true => Err("both".to_owned()),
+        false => Ok(()),
+    };
+    assert!(fails_if_synced_and_pushed(&steps).is_err(), "another seed is needed");
+    let (fewest, _) = shrink(steps, String::new(), fails_if_synced_and_pushed);
+    assert_eq!(fewest.len(), 2, "{fewest:?}");
+}
+
+#[test]
+fn an_hour_without_the_store_loses_nothing() {
+    let scratch = scratch();
+    let world = World::new(scratch.path());
+    let machine = &world.machine;
+    let mut tree = Tree::new();
+    let mut go = |step: Step, id: u64| {
+        let next = apply(&tree, &step, id);
+        let done = machine.step(&step);
+        assert_eq!(done.is_ok(), next.is_some(), "{step:?}: {done:?}");
+        tree = next.unwrap_or_else(|| tree.clone());
+    };
+    for id in 0..40 {
+        let step = random_steps(&mut Random::new(id + 1), 1, false).remove(0);
+        if !matches!(step, Step::Restart { .. }) {
+            go(step, id + 1);
+        }
+    }
+    machine.tree().unwrap();
+    machine.store.reset_requests();
+    machine.store.set_down(true);
+    for second in 0..3600_u64 {
+        machine.clock.pass(1000);
+        machine.runtime.block_on(machine.replica.push_due());
+        machine.replica.keep_house();
+        if second % 10 == 0 {
+            let path = ["a.md", "b.md", "é.md", "x%0Ay"][second as usize / 10 % 4];
+            match second / 10 % 5 {
+                0 => go(Step::Create(path), 1000 + second),
+                1 => go(
+                    Step::Rename {
+                        from: path,
+                        to: "line\nbreak.md",
+                        exchange: false,
+                    },
+                    0,
+                ),
+                2 => go(Step::Remove("line\nbreak.md"), 0),
+                3 => go(Step::Sync, 0),
+                _ => go(
+                    Step::Write {
+                        path,
+                        offset: 0,
+                        length: 90_000,
+                        byte: second as u8 | 1,
+                    },
+                    0,
+                ),
+            }
+        }
+    }
+    let status = machine.replica.status();
+    assert!(
+        !status.store_reachable && status.owed.count > 0 && status.last_error.is_some(),
+        "{status:?}"
+    );
+    // A try every few seconds, however much is owed.
+    assert!(status.requests.failed < 400, "{:?}", status.requests);
+    assert_eq!(differences(&machine.tree().unwrap(), &tree), Vec::<String>::new());
+    machine.store.set_down(false);
+    machine.drain().unwrap();
+    let cold = Machine::open(
+        &scratch.path().join("cold"),
+        &machine.store,
+        HandClock::new(0, 1),
+        &machine.runtime,
+    )
+    .unwrap();
+    assert_eq!(differences(&cold.tree().unwrap(), &tree), Vec::<String>::new());
+}
