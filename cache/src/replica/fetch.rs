@@ -2,7 +2,7 @@
 
 use super::content::is_stored;
 use super::flights::Flight;
-use super::{INLINE_BYTES_MAX, Replica};
+use super::{INLINE_BYTES_MAX, Op, Replica};
 use crate::blob::ranges;
 use crate::error::{Error, Need, Result};
 use crate::state::{Inode, LoggedChange, Mutation, Place, Remote};
@@ -10,6 +10,9 @@ use crate::store::{ETag, ObjectInfo, ObjectKey};
 use crate::types::*;
 use std::borrow::Cow;
 use std::sync::Arc;
+
+/// An object that is always another one than asked for is given up for now after so many tries.
+const FETCHES_IN_VAIN_MAX: u32 = 3;
 
 /// Fetches of large files begin at multiples of this.
 const ALIGNMENT_BYTES: u64 = 1 << 20;
@@ -42,6 +45,7 @@ impl Replica {
 
     /// Makes every byte of an inode local: before it is uploaded, and before its only object is overwritten.
     pub(crate) async fn fetch_whole(self: &Arc<Self>, ino: Ino) -> Result<()> {
+        let (mut last, mut in_vain) = (None, 0);
         loop {
             let gap = self.view(|tables| {
                 let Some(inode) = tables.inode(ino)? else {
@@ -54,10 +58,13 @@ impl Replica {
                 };
                 Ok(ranges::first_gap(&present, 0, inode.size))
             })?;
-            match gap {
-                Some((start, end)) => self.fetch_content(ino, start, end - start).await?,
-                None => return Ok(()),
+            let Some((start, end)) = gap else { return Ok(()) };
+            in_vain = if last == gap { in_vain + 1 } else { 0 };
+            if in_vain > FETCHES_IN_VAIN_MAX {
+                return Err(Error::Posix(libc::EAGAIN));
             }
+            last = gap;
+            self.fetch_content(ino, start, end - start).await?;
         }
     }
 
@@ -198,9 +205,10 @@ impl Replica {
                 .tables
                 .remote(&known.key)?
                 .is_some_and(|remote| remote.etag == known.etag);
-            // What is owed may be a name or metadata alone: then nothing of this machine's is lost with the old content.
+            // What is owed may be metadata alone: then nothing of this machine's is lost with the old content. A file that has left the key is
+            // another matter: what is there may be ours, written for the file that has taken its place.
             let owed = op.tables.dirty.contains_key(&inode.ino);
-            let untouched = inode.nlink > 0 && inode.base_version == inode.content_version;
+            let untouched = inode.base_version == inode.content_version && (!owed || has_key(op, &inode, &known.key)?);
             if !current || !is_stored(op.tables, &inode)? || owed && !untouched {
                 return Ok(false);
             }
@@ -283,6 +291,15 @@ impl Replica {
         }
         Ok(())
     }
+}
+
+fn has_key(op: &mut Op<'_>, inode: &Inode, key: &str) -> Result<bool> {
+    for name in op.tables.names_of(inode.ino)? {
+        if op.tables.key_of(&name)?.is_ok_and(|of| of.as_str() == key) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn key_of(remote: &Remote) -> Result<ObjectKey> {
