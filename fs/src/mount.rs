@@ -194,15 +194,8 @@ impl Mount {
         if let Some(underneath) = &underneath {
             underneath.seal();
         }
-        let record = Record {
-            mountpoint: plan.dir.clone(),
-            store: store_name,
-            cache_dir: plan.cache_dir.clone(),
-            pid: std::process::id(),
-            pid_start_ticks: start_ticks(std::process::id()).unwrap_or_default(),
-            socket,
-            mode_before: underneath.as_ref().map_or(0, |underneath| underneath.mode),
-        };
+        let mode_before = underneath.as_ref().map_or(0, |underneath| underneath.mode);
+        let record = own_record(plan, store_name, socket, mode_before);
         registry.add(&record)?;
         let remaining = Arc::new(Remaining::default());
         let desk = Desk {
@@ -376,6 +369,19 @@ impl Mount {
             Ok(Err(error)) => tracing::error!("The cache was not closed cleanly: {error}"),
             Err(_) => tracing::error!("The cache did not close within {CLOSE_DEADLINE_SECONDS} s"),
         }
+    }
+}
+
+/// What the list of running mounts holds of this one.
+fn own_record(plan: &MountPlan, store: String, socket: PathBuf, mode_before: u32) -> Record {
+    Record {
+        mountpoint: plan.dir.clone(),
+        store,
+        cache_dir: plan.cache_dir.clone(),
+        pid: std::process::id(),
+        pid_start_ticks: start_ticks(std::process::id()).unwrap_or_default(),
+        socket,
+        mode_before,
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod command;
 pub mod mount;
 pub mod nfs;
+pub mod pair;
 pub mod process;
 pub mod proxy;
 pub mod register;

@@ -1,5 +1,5 @@
 //! Changes of one machine raise file events on another, as local changes do: none missing, none double, in the right order,
-//! and who reads because of one reads what is new. Nothing hangs when the parts of it die.
+//! and who reads because of one reads what is new.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use notefs_tests::pair::{fill, reads, shows, signal, two_machines};
 use notefs_tests::process::{self, shell};
 use notefs_tests::watch::{Watcher, by_path};
-use notefs_tests::{Mount, MountOptions, PATIENCE, Store, wait_until};
-use serde_json::Value;
+use notefs_tests::{Mount, PATIENCE, Store, wait_until};
 
 /// Changes of each of the nine kinds.
 const EACH: usize = 150;
@@ -19,51 +19,10 @@ const EACH: usize = 150;
 /// A reader that knows only what the writer itself tells: a listing in between may show half of a rename.
 const ONLY_TOLD: [&str; 3] = ["-v", "--poll", "1h"];
 
-/// A machine that writes, and one that feels it.
-fn two_machines(store: &Store, args: &[&str]) -> Result<(Mount, Mount)> {
-    let writer = Mount::start_with(store, MountOptions::args(&["--write-back", "100ms"]))?;
-    let reader = Mount::start_with(store, MountOptions::args(args))?;
-    Ok((writer, reader))
-}
-
-/// Waits until the other machine shows exactly these paths, without looking any of them up.
-fn shows(mount: &Mount, folder: &str, count: usize) -> Result<()> {
-    wait_until(&format!("{count} names in {folder}"), PATIENCE, || {
-        let listed = shell(mount.dir(), &format!("ls -U -1 '{folder}' 2>/dev/null | wc -l"));
-        match listed.map(|text| text.trim().parse::<usize>()) {
-            Ok(Ok(seen)) if seen == count => Ok(()),
-            seen => Err(format!("{seen:?}")),
-        }
-    })
-}
-
-/// Waits until a file has this content.
-fn reads(mount: &Mount, path: &str, content: &str) -> Result<()> {
-    wait_until(
-        &format!("new content of {path}"),
-        PATIENCE,
-        || match std::fs::read_to_string(mount.path(path)) {
-            Ok(text) if text == content => Ok(()),
-            other => Err(format!("{other:?}")),
-        },
-    )
-}
-
-fn fill(mount: &Mount, folder: &str, content: &str) -> Result<()> {
-    std::fs::create_dir_all(mount.path(folder))?;
-    for number in 0..EACH {
-        std::fs::write(
-            mount.path(&format!("{folder}/{number}.md")),
-            format!("{content} {number:04}\n"),
-        )?;
-    }
-    Ok(())
-}
-
 /// The nine kinds: folders with what must be there before, known to the reader as the kind wants it.
 fn prepare(writer: &Mount, reader: &Mount) -> Result<()> {
     for folder in ["cold", "cached", "moved", "across", "gone"] {
-        fill(writer, folder, folder)?;
+        fill(writer, folder, (folder, EACH))?;
     }
     for folder in ["unknown", "negative", "listed", "target", "made", "emptied"] {
         std::fs::create_dir(writer.path(folder))?;
@@ -274,7 +233,7 @@ fn every_kind_of_change_is_felt_under_load() -> Result<()> {
 #[test]
 fn who_reads_because_of_an_event_reads_what_is_new() -> Result<()> {
     let (writer, reader) = two_machines(&Store::folder()?, &[])?;
-    fill(&writer, "notes", "old")?;
+    fill(&writer, "notes", ("old", EACH))?;
     writer.drain()?;
     shows(&reader, "notes", EACH)?;
     shell(reader.dir(), "cat notes/*.md >/dev/null")?;
@@ -385,280 +344,5 @@ fn watchdog_tells_each_change() -> Result<()> {
     let lines = told_by(Watcher::watchdog, ["created", "modified", "deleted"])?;
     let deleted = lines.iter().filter(|line| line.starts_with("deleted")).count();
     ensure!(deleted == 1, "{lines:?}");
-    Ok(())
-}
-
-#[test]
-fn without_events_changes_show_all_the_same() -> Result<()> {
-    let (writer, reader) = two_machines(&Store::folder()?, &["--events", "off"])?;
-    std::fs::write(writer.path("a.md"), "one\n")?;
-    reads(&reader, "a.md", "one\n")?;
-    ensure!(actor_of(&reader)?.is_none(), "there is a process that raises events");
-    let watcher = Watcher::inotify(reader.dir())?;
-    std::fs::write(writer.path("a.md"), "two\n")?;
-    reads(&reader, "a.md", "two\n")?;
-    let lines = watcher.everything("end-mark")?;
-    let felt = by_path(&lines).remove("a.md").unwrap_or_default();
-    ensure!(!felt.iter().any(|event| event != "OPEN"), "{felt:?}");
-    Ok(())
-}
-
-/// The process that raises events for a mount.
-fn actor_of(mount: &Mount) -> Result<Option<i32>> {
-    let daemon = mount.pid()?.to_string();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        let is_zombie = field("State:").is_some_and(|state| state.starts_with('Z'));
-        if field("PPid:") == Some(daemon.as_str()) && !is_zombie {
-            return Ok(Some(pid));
-        }
-    }
-    Ok(None)
-}
-
-fn signal(pid: i32, signal: i32) {
-    // SAFETY: the process is a daemon of this test, or was just seen as a child of one.
-    unsafe { libc::kill(pid, signal) };
-}
-
-/// Whether a process with this number, other than one that waits to be reaped, lives.
-fn lives(pid: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    status
-        .rsplit(") ")
-        .next()
-        .is_some_and(|state| !state.is_empty() && !state.starts_with('Z'))
-}
-
-fn some_actor(mount: &Mount) -> Result<i32> {
-    wait_until("process that raises events", PATIENCE, || match actor_of(mount) {
-        Ok(Some(pid)) => Ok(pid),
-        other => Err(format!("{other:?}")),
-    })
-}
-
-/// Each path's change was felt, or at least its folder was touched.
-fn felt_or_touched(lines: &[String], paths: &[String]) -> Result<()> {
-    let seen = by_path(lines);
-    let touched = lines.iter().any(|line| line.starts_with("ATTRIB,ISDIR"));
-    let missing: Vec<_> = paths.iter().filter(|path| !seen.contains_key(*path)).collect();
-    ensure!(missing.is_empty() || touched, "neither felt nor touched: {missing:?}");
-    Ok(())
-}
-
-fn kept_while(interfere: impl Fn(i32) + Sync) -> Result<()> {
-    let (writer, reader) = two_machines(&Store::folder()?, &["-v"])?;
-    std::fs::create_dir(writer.path("notes"))?;
-    wait_until("folder of the other machine", PATIENCE, || {
-        std::fs::read_dir(reader.path("notes"))
-            .map(drop)
-            .map_err(|error| error.to_string())
-    })?;
-    let watcher = Watcher::inotify(reader.dir())?;
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| -> Result<()> {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                actor_of(&reader).ok().flatten().into_iter().for_each(&interfere);
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        });
-        let filled = fill(&writer, "notes", "text").and_then(|()| shows(&reader, "notes", EACH));
-        done.store(true, Ordering::Relaxed);
-        filled
-    })?;
-    for number in 0..EACH {
-        let path = format!("notes/{number}.md");
-        let text = std::fs::read_to_string(reader.path(&path))?;
-        ensure!(text == format!("text {number:04}\n"), "{path} holds {text:?}");
-    }
-    ensure!(
-        std::fs::read_dir(reader.path("notes"))?.count() == EACH,
-        "other files are there"
-    );
-    let paths: Vec<_> = (0..EACH).map(|number| format!("notes/{number}.md")).collect();
-    let settled = |lines: &[String]| felt_or_touched(lines, &paths).is_ok();
-    watcher.wait("events, or a touched folder", settled)?;
-    // Another one comes by itself, and does its work.
-    some_actor(&reader)?;
-    wait_until("event of a later change", PATIENCE, || {
-        let name = format!("later {}.md", std::process::id());
-        std::fs::write(writer.path(&name), "later").map_err(|error| error.to_string())?;
-        wait_until("file", PATIENCE, || {
-            reader.path(&name).exists().then_some(()).ok_or("".into())
-        })
-        .map_err(|error| format!("{error:#}"))?;
-        std::fs::remove_file(writer.path(&name)).map_err(|error| error.to_string())?;
-        wait_until("removal", PATIENCE, || {
-            (!reader.path(&name).exists()).then_some(()).ok_or("".into())
-        })
-        .map_err(|error| format!("{error:#}"))?;
-        let lines = watcher.lines().map_err(|error| format!("{error:#}"))?;
-        let felt = lines.contains(&format!("DELETE {name}"));
-        if felt { Ok(()) } else { Err(lines.join(" | ")) }
-    })
-}
-
-#[test]
-fn nothing_is_lost_while_the_process_that_raises_events_is_killed() -> Result<()> {
-    kept_while(|pid| signal(pid, libc::SIGKILL))
-}
-
-#[test]
-fn nothing_hangs_while_the_process_that_raises_events_is_stopped() -> Result<()> {
-    kept_while(|pid| signal(pid, libc::SIGSTOP))
-}
-
-#[test]
-fn a_killed_daemon_leaves_neither_the_process_nor_a_mount_that_hangs() -> Result<()> {
-    let (writer, mut reader) = two_machines(&Store::folder()?, &[])?;
-    for round in 0..5 {
-        let folder = format!("round{round}");
-        let actor = some_actor(&reader)?;
-        fill(&writer, &folder, "text")?;
-        wait_until("first change", PATIENCE, || {
-            let count = std::fs::read_dir(reader.path(&folder)).map(Iterator::count);
-            if count.as_ref().is_ok_and(|count| *count > round) {
-                Ok(())
-            } else {
-                Err(format!("{count:?}"))
-            }
-        })?;
-        reader.kill9();
-        let listed = process::run(
-            {
-                let mut ls = std::process::Command::new("ls");
-                ls.arg(reader.dir());
-                ls
-            },
-            PATIENCE,
-        )?;
-        ensure!(listed.stderr.contains("not connected"), "{}", listed.stderr);
-        wait_until("end of the process", PATIENCE, || {
-            if lives(actor) { Err(actor.to_string()) } else { Ok(()) }
-        })?;
-        reader.remount()?;
-        shows(&reader, &folder, EACH)?;
-    }
-    Ok(())
-}
-
-#[test]
-fn a_mount_that_feels_can_be_unmounted_from_outside() -> Result<()> {
-    let (writer, reader) = two_machines(&Store::folder()?, &[])?;
-    let watcher = Watcher::inotify(reader.dir())?;
-    std::fs::write(writer.path("a.md"), "one\n")?;
-    watcher.wait("event", |lines| lines.iter().any(|line| line == "CREATE a.md"))?;
-    drop(watcher);
-    wait_until("umount that is not refused", PATIENCE, || {
-        let mut umount = std::process::Command::new("umount");
-        umount.arg(reader.dir());
-        let finished = process::run(umount, PATIENCE).map_err(|error| format!("{error:#}"))?;
-        if finished.status.success() {
-            Ok(())
-        } else {
-            Err(finished.stderr)
-        }
-    })
-}
-
-#[test]
-fn a_storm_touches_each_folder() -> Result<()> {
-    let store = Store::folder()?;
-    let (_writer, reader) = two_machines(&store, &["--poll", "1s"])?;
-    store.put("one/first.md", b"1")?;
-    store.put("two/first.md", b"2")?;
-    reads(&reader, "one/first.md", "1")?;
-    reads(&reader, "two/first.md", "2")?;
-    let watcher = Watcher::inotify(reader.dir())?;
-    for number in 0..1_500 {
-        store.put(&format!("{}/{number}.md", ["one", "two"][number % 2]), b"text")?;
-    }
-    shows(&reader, "one", 751)?;
-    shows(&reader, "two", 751)?;
-    let touched = |lines: &[String], path: &str| lines.contains(&format!("ATTRIB,ISDIR {path}"));
-    let felt = |lines: &[String]| {
-        let seen = by_path(lines);
-        let all = |folder: &str| {
-            (0..1_500)
-                .step_by(2)
-                .all(|number| seen.contains_key(&format!("{folder}/{number}.md")))
-        };
-        touched(lines, "one") || all("one")
-    };
-    watcher.wait("touched folder", felt)?;
-    Ok(())
-}
-
-/// The lines of `notefs events` so far.
-fn told(output: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(output).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
-}
-
-#[test]
-fn events_are_printed_with_their_origin() -> Result<()> {
-    let (writer, reader) = two_machines(&Store::folder()?, &[])?;
-    std::fs::create_dir(reader.path("sub"))?;
-    let home = reader.notefs().home().to_owned();
-    let (output, said) = (home.join("events"), home.join("said"));
-    let mut command = reader.notefs().command(["events"])?;
-    command.arg(reader.path("sub"));
-    command
-        .stdout(std::fs::File::create(&output)?)
-        .stderr(std::fs::File::create(&said)?);
-    let _events = process::spawn(command)?;
-    wait_until("reader of events", PATIENCE, || match std::fs::read_to_string(&said) {
-        Ok(text) if text.starts_with("Waiting for changes") => Ok(()),
-        other => Err(format!("{other:?}")),
-    })?;
-    shell(
-        reader.dir(),
-        "echo x > outside.md; echo x > sub/a.md; mv sub/a.md sub/b.md; rm sub/b.md; mkdir sub/c",
-    )?;
-    wait_until("folder of the other machine", PATIENCE, || {
-        std::fs::write(writer.path("sub/theirs.md"), "theirs").map_err(|error| error.to_string())
-    })?;
-    reads(&reader, "sub/theirs.md", "theirs")?;
-    let lines = wait_until("event of the other machine", PATIENCE, || {
-        let lines = told(&output);
-        if lines.iter().any(|line| line["path"] == "sub/theirs.md") {
-            Ok(lines)
-        } else {
-            Err(format!("{lines:?}"))
-        }
-    })?;
-    let seen = |line: &Value| format!("{} {} {}", line["event"], line["path"], line["from"]).replace('"', "");
-    let local: Vec<String> = lines
-        .iter()
-        .filter(|line| line["origin"] == "local")
-        .map(seen)
-        .collect();
-    let steps = [
-        "created sub/a.md null",
-        "moved sub/b.md sub/a.md",
-        "removed sub/b.md null",
-        "created sub/c null",
-    ];
-    let told: Vec<_> = local.iter().filter(|line| !line.starts_with("modified")).collect();
-    ensure!(told == steps, "{local:?}");
-    ensure!(
-        !lines.iter().any(|line| line["path"] == "outside.md"),
-        "a neighbour is told: {lines:?}"
-    );
-    let theirs = lines
-        .iter()
-        .find(|line| line["path"] == "sub/theirs.md")
-        .context("theirs")?;
-    ensure!(
-        theirs["origin"] != "local" && theirs["felt"] == true && theirs["event"] == "created",
-        "{theirs}"
-    );
     Ok(())
 }
