@@ -186,15 +186,7 @@ impl Mount {
         if let Some(underneath) = &underneath {
             underneath.seal();
         }
-        let record = Record {
-            mountpoint: plan.dir.clone(),
-            store: store_name,
-            cache_dir: plan.cache_dir.clone(),
-            pid: std::process::id(),
-            pid_start_ticks: start_ticks(std::process::id()).unwrap_or_default(),
-            socket,
-            mode_before: underneath.as_ref().map_or(0, |underneath| underneath.mode),
-        };
+        let record = record_of(plan, (store_name, socket), underneath.as_ref());
         registry.add(&record)?;
         let remaining = Arc::new(Remaining::default());
         let desk = Desk {
@@ -443,6 +435,19 @@ fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
             Ok((Index::open(&path).map_err(index_failure)?, path, true))
         }
         Err(error) => Err(index_failure(error)),
+    }
+}
+
+/// What commands find the mount by.
+fn record_of(plan: &MountPlan, (store, socket): (String, PathBuf), underneath: Option<&Underneath>) -> Record {
+    Record {
+        mountpoint: plan.dir.clone(),
+        store,
+        cache_dir: plan.cache_dir.clone(),
+        pid: std::process::id(),
+        pid_start_ticks: start_ticks(std::process::id()).unwrap_or_default(),
+        socket,
+        mode_before: underneath.map_or(0, |underneath| underneath.mode),
     }
 }
 
