@@ -222,7 +222,7 @@ impl Client {
     }
 
     /// A call of NFS.
-    pub fn nfs<T: Unpack>(&mut self, procedure: nfs3::NFS_PROGRAM, args: &impl Pack) -> Result<T> {
+    pub fn nfs<T: Unpack>(&mut self, procedure: NFS_PROGRAM, args: &impl Pack) -> Result<T> {
         self.call((nfs3::PROGRAM, nfs3::VERSION, procedure as u32), args)
     }
 
@@ -247,7 +247,7 @@ impl Client {
     /// The handle behind a name.
     pub fn lookup(&mut self, dir: &nfs_fh3, name: &str) -> Result<Result<nfs_fh3, nfsstat3>> {
         let args = LOOKUP3args { what: place(dir, name) };
-        Ok(match self.nfs(nfs3::NFS_PROGRAM::NFSPROC3_LOOKUP, &args)? {
+        Ok(match self.nfs(NFS_PROGRAM::NFSPROC3_LOOKUP, &args)? {
             LOOKUP3res::Ok(found) => Ok(found.object),
             LOOKUP3res::Err((status, _)) => Err(status),
         })
@@ -259,7 +259,7 @@ impl Client {
             where_: place(dir, name),
             how,
         };
-        Ok(match self.nfs(nfs3::NFS_PROGRAM::NFSPROC3_CREATE, &args)? {
+        Ok(match self.nfs(NFS_PROGRAM::NFSPROC3_CREATE, &args)? {
             CREATE3res::Ok(made) => Ok(made.obj.unwrap()),
             CREATE3res::Err((status, _)) => Err(status),
         })
@@ -280,7 +280,7 @@ impl Client {
             stable,
             data: Opaque::borrowed(data),
         };
-        Ok(match self.nfs(nfs3::NFS_PROGRAM::NFSPROC3_WRITE, &args)? {
+        Ok(match self.nfs(NFS_PROGRAM::NFSPROC3_WRITE, &args)? {
             WRITE3res::Ok(written) => Ok(written),
             WRITE3res::Err((status, _)) => Err(status),
         })
@@ -293,7 +293,7 @@ impl Client {
             offset,
             count,
         };
-        let result: READ3res<'_> = self.nfs(nfs3::NFS_PROGRAM::NFSPROC3_READ, &args)?;
+        let result: READ3res<'_> = self.nfs(NFS_PROGRAM::NFSPROC3_READ, &args)?;
         Ok(match result {
             Nfs3Result::Ok(read) => Ok((read.data.to_vec(), read.eof)),
             Nfs3Result::Err((status, _)) => Err(status),
