@@ -194,8 +194,7 @@ impl Mount {
         if let Some(underneath) = &underneath {
             underneath.seal();
         }
-        let mode_before = underneath.as_ref().map_or(0, |underneath| underneath.mode);
-        let record = own_record(plan, store_name, socket, mode_before);
+        let record = record_of(plan, (store_name, socket), underneath.as_ref());
         registry.add(&record)?;
         let remaining = Arc::new(Remaining::default());
         let desk = Desk {
@@ -372,19 +371,6 @@ impl Mount {
     }
 }
 
-/// What the list of running mounts holds of this one.
-fn own_record(plan: &MountPlan, store: String, socket: PathBuf, mode_before: u32) -> Record {
-    Record {
-        mountpoint: plan.dir.clone(),
-        store,
-        cache_dir: plan.cache_dir.clone(),
-        pid: std::process::id(),
-        pid_start_ticks: start_ticks(std::process::id()).unwrap_or_default(),
-        socket,
-        mode_before,
-    }
-}
-
 /// Some names of what is not stored.
 fn left_names(replica: &Replica, owed_count: u64) -> Vec<String> {
     let wanted = if owed_count > 0 { LEFT_NAMES_MAX } else { 0 };
@@ -460,6 +446,19 @@ fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
             Ok((Index::open(&path).map_err(index_failure)?, path, true))
         }
         Err(error) => Err(index_failure(error)),
+    }
+}
+
+/// What commands find the mount by.
+fn record_of(plan: &MountPlan, (store, socket): (String, PathBuf), underneath: Option<&Underneath>) -> Record {
+    Record {
+        mountpoint: plan.dir.clone(),
+        store,
+        cache_dir: plan.cache_dir.clone(),
+        pid: std::process::id(),
+        pid_start_ticks: start_ticks(std::process::id()).unwrap_or_default(),
+        socket,
+        mode_before: underneath.map_or(0, |underneath| underneath.mode),
     }
 }
 

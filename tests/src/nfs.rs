@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use nfs3_types::mount::{self, dirpath, mountres3};
 use nfs3_types::nfs3::{
-    self, CREATE3args, CREATE3res, LOOKUP3args, LOOKUP3res, Nfs3Result, READ3args, READ3res, WRITE3args, WRITE3res,
-    WRITE3resok, createhow3, diropargs3, nfs_fh3, nfsstat3, stable_how,
+    self, COMMIT3args, COMMIT3res, CREATE3args, CREATE3res, GETATTR3args, GETATTR3res, LOOKUP3args, LOOKUP3res,
+    NFS_PROGRAM, Nfs3Option, Nfs3Result, READ3args, READ3res, REMOVE3args, REMOVE3res, WRITE3args, WRITE3res,
+    WRITE3resok, createhow3, createverf3, diropargs3, nfs_fh3, nfsstat3, sattr3, stable_how, wcc_data,
 };
 use nfs3_types::rpc::{
     accept_stat_data, auth_unix, call_body, fragment_header, msg_body, opaque_auth, reply_body, rpc_msg,
@@ -221,7 +222,7 @@ impl Client {
     }
 
     /// A call of NFS.
-    pub fn nfs<T: Unpack>(&mut self, procedure: nfs3::NFS_PROGRAM, args: &impl Pack) -> Result<T> {
+    pub fn nfs<T: Unpack>(&mut self, procedure: NFS_PROGRAM, args: &impl Pack) -> Result<T> {
         self.call((nfs3::PROGRAM, nfs3::VERSION, procedure as u32), args)
     }
 
@@ -246,7 +247,7 @@ impl Client {
     /// The handle behind a name.
     pub fn lookup(&mut self, dir: &nfs_fh3, name: &str) -> Result<Result<nfs_fh3, nfsstat3>> {
         let args = LOOKUP3args { what: place(dir, name) };
-        Ok(match self.nfs(nfs3::NFS_PROGRAM::NFSPROC3_LOOKUP, &args)? {
+        Ok(match self.nfs(NFS_PROGRAM::NFSPROC3_LOOKUP, &args)? {
             LOOKUP3res::Ok(found) => Ok(found.object),
             LOOKUP3res::Err((status, _)) => Err(status),
         })
@@ -258,7 +259,7 @@ impl Client {
             where_: place(dir, name),
             how,
         };
-        Ok(match self.nfs(nfs3::NFS_PROGRAM::NFSPROC3_CREATE, &args)? {
+        Ok(match self.nfs(NFS_PROGRAM::NFSPROC3_CREATE, &args)? {
             CREATE3res::Ok(made) => Ok(made.obj.unwrap()),
             CREATE3res::Err((status, _)) => Err(status),
         })
@@ -279,7 +280,7 @@ impl Client {
             stable,
             data: Opaque::borrowed(data),
         };
-        Ok(match self.nfs(nfs3::NFS_PROGRAM::NFSPROC3_WRITE, &args)? {
+        Ok(match self.nfs(NFS_PROGRAM::NFSPROC3_WRITE, &args)? {
             WRITE3res::Ok(written) => Ok(written),
             WRITE3res::Err((status, _)) => Err(status),
         })
@@ -292,7 +293,7 @@ impl Client {
             offset,
             count,
         };
-        let result: READ3res<'_> = self.nfs(nfs3::NFS_PROGRAM::NFSPROC3_READ, &args)?;
+        let result: READ3res<'_> = self.nfs(NFS_PROGRAM::NFSPROC3_READ, &args)?;
         Ok(match result {
             Nfs3Result::Ok(read) => Ok((read.data.to_vec(), read.eof)),
             Nfs3Result::Err((status, _)) => Err(status),
@@ -305,5 +306,59 @@ pub fn place<'a>(dir: &nfs_fh3, name: &'a str) -> diropargs3<'a> {
     diropargs3 {
         dir: dir.clone(),
         name: name.as_bytes().into(),
+    }
+}
+
+/// A creation that keeps what is there.
+pub fn plain(mode: u32) -> createhow3 {
+    createhow3::UNCHECKED(sattr3 {
+        mode: Nfs3Option::Some(mode),
+        ..sattr3::default()
+    })
+}
+
+/// An exclusive creation.
+pub fn exclusive(verifier: u8) -> createhow3 {
+    createhow3::EXCLUSIVE(createverf3([verifier; 8]))
+}
+
+/// The result, or the status as an error.
+pub fn went_well<T>(result: Result<T, nfsstat3>) -> Result<T> {
+    result.map_err(|status| anyhow::anyhow!("answered {status}"))
+}
+
+/// GETATTR.
+pub fn getattr(client: &mut Client, file: &nfs_fh3) -> Result<Result<nfs3::fattr3, nfsstat3>> {
+    let args = GETATTR3args { object: file.clone() };
+    let result: GETATTR3res = client.nfs(NFS_PROGRAM::NFSPROC3_GETATTR, &args)?;
+    Ok(match result {
+        Nfs3Result::Ok(found) => Ok(found.obj_attributes),
+        Nfs3Result::Err((status, _)) => Err(status),
+    })
+}
+
+/// REMOVE; the attributes around it.
+pub fn remove(client: &mut Client, dir: &nfs_fh3, name: &str) -> Result<Result<wcc_data, nfsstat3>> {
+    let args = REMOVE3args {
+        object: place(dir, name),
+    };
+    let result: REMOVE3res = client.nfs(NFS_PROGRAM::NFSPROC3_REMOVE, &args)?;
+    Ok(match result {
+        Nfs3Result::Ok(removed) => Ok(removed.dir_wcc),
+        Nfs3Result::Err((status, _)) => Err(status),
+    })
+}
+
+/// COMMIT of all; the write verifier.
+pub fn commit(client: &mut Client, file: &nfs_fh3) -> Result<nfs3::writeverf3> {
+    let args = COMMIT3args {
+        file: file.clone(),
+        offset: 0,
+        count: 0,
+    };
+    let result: COMMIT3res = client.nfs(NFS_PROGRAM::NFSPROC3_COMMIT, &args)?;
+    match result {
+        Nfs3Result::Ok(committed) => Ok(committed.verf),
+        Nfs3Result::Err((status, _)) => bail!("COMMIT answered {status}"),
     }
 }
