@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use std::io;
 use std::path::{Path, PathBuf};
 
-#[allow(dead_code, reason = "the build needs the grammar, not the values")]
+#[allow(dead_code, unused_imports, reason = "the build needs the grammar, not the values")]
 #[path = "src/cli/args.rs"]
 mod args;
 #[allow(dead_code, reason = "the build needs the parsers' names only")]
@@ -15,7 +15,7 @@ mod args;
 mod units;
 
 fn main() -> io::Result<()> {
-    for watched in ["build.rs", "src/cli/args.rs", "src/cli/units.rs"] {
+    for watched in ["build.rs", "src/cli/args.rs", "src/cli/args", "src/cli/units.rs"] {
         println_cargo(&format!("rerun-if-changed={watched}"));
     }
     println_cargo("rerun-if-env-changed=NOTEFS_ASSETS_DIR");

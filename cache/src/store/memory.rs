@@ -30,7 +30,6 @@ const PAGE_LENGTH_MAX: usize = 1000;
 const PART_SIZE_BYTES: u64 = 8 << 20;
 /// The store's time before the first write.
 const EPOCH_SECONDS: i64 = 1_700_000_000;
-
 static NAMED: LazyLock<Mutex<BTreeMap<String, Arc<MemoryStore>>>> = LazyLock::new(Mutex::default);
 
 /// The store in memory. Clones see the same objects.

@@ -65,13 +65,13 @@ fn work(mount: &Mount, turn: usize) -> Result<()> {
     let path = |number: usize| mount.path(&format!("work/{:03}.md", number % 200));
     let length = [200, 3_000, 40_000, 200_000][turn % 4];
     std::fs::write(path(turn), format!("turn {turn}\n").repeat(length / 10))?;
-    if turn % 5 == 0 {
+    if turn.is_multiple_of(5) {
         std::fs::File::open(path(turn))?.sync_all()?;
     }
-    if turn % 7 == 0 {
+    if turn.is_multiple_of(7) {
         std::fs::rename(path(turn), path(turn + 1))?;
     }
-    if turn % 11 == 0 {
+    if turn.is_multiple_of(11) {
         std::fs::remove_file(path(turn + 1)).ok();
     }
     std::fs::read(path(turn + 100)).ok();

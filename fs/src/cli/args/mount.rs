@@ -1,0 +1,218 @@
+//! The grammar of what mounts or serves a store: `mount`, `serve`, `run`.
+//!
+//! Does not own the other commands (`args.rs`).
+
+use super::super::units::{Keep, parse_duration, parse_keep, parse_size};
+use super::WaitFor;
+use clap::{Args, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How programs reach a mounted folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// The kernel's file systems in user space
+    #[default]
+    Fuse,
+    /// The system's NFS client, for systems without FUSE
+    Nfs,
+}
+
+/// `notefs mount`.
+#[derive(Debug, Default, Args)]
+#[command(
+    override_usage = "notefs mount [OPTIONS] [STORE] DIR",
+    after_help = "\
+STORE is s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME] or fs:///PATH. Without it, notes are kept
+in $XDG_DATA_HOME/notefs/default. NOTEFS_STORE names it, too.
+
+Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the AWS profile files, never
+from the command line. An option given here wins over its NOTEFS_* variable, and that over the file
+of --config.
+
+Examples:
+  notefs mount ~/notes
+  notefs mount s3://my-bucket ~/notes
+  notefs mount 's3://my-bucket/team?endpoint=https://minio.example:9000' ~/notes
+  notefs mount --write-back 250ms --cache-size 2G s3://my-bucket ~/notes
+  notefs mount --config /etc/notefs/team.toml --foreground"
+)]
+pub(crate) struct MountArgs {
+    /// The store's URL, if it is not the default one, and the folder
+    #[arg(value_name = "[STORE] DIR", num_args = 0..=2)]
+    pub(crate) words: Vec<OsString>,
+
+    /// Stay in this process and log to stderr
+    #[arg(long)]
+    pub(crate) foreground: bool,
+
+    /// Where cached content and edits that are not stored yet live [default: a folder below $XDG_STATE_HOME/notefs]
+    #[arg(long, value_name = "DIR", env = "NOTEFS_CACHE", hide_env = true)]
+    pub(crate) cache: Option<PathBuf>,
+
+    /// Bound on cached content that is stored; edits that are not stored are kept beyond it [default: 10G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, env = "NOTEFS_CACHE_SIZE", hide_env = true)]
+    pub(crate) cache_size: Option<u64>,
+
+    /// Bound on edits that are not stored: beyond it writers wait up to 30s, then get ENOSPC [default: 10G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, env = "NOTEFS_DIRTY_LIMIT", hide_env = true)]
+    pub(crate) dirty_limit: Option<u64>,
+
+    /// How long after the last write a file is uploaded, as in 250ms, 5s or 2m [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_WRITE_BACK", hide_env = true)]
+    pub(crate) write_back: Option<Duration>,
+
+    /// How often to look for what other tools wrote to the bucket, as in 5s or 10m [default: as often as it seems worth]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_POLL", hide_env = true)]
+    pub(crate) poll: Option<Duration>,
+
+    /// How long deleted notes, and the first version of one that is overwritten within an hour, are kept in the bucket
+    /// below .notefs/trash, or off [default: 30d]
+    #[arg(long, value_name = "TIME|off", value_parser = parse_keep, env = "NOTEFS_TRASH", hide_env = true)]
+    pub(crate) trash: Option<Keep>,
+
+    /// Refuse every change
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_READ_ONLY", hide_env = true)]
+    pub(crate) read_only: Option<bool>,
+
+    /// Let other users of this machine in, as file permissions allow
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_ALLOW_OTHER", hide_env = true)]
+    pub(crate) allow_other: Option<bool>,
+
+    /// How programs reach the folder
+    #[arg(long, value_enum, default_value_t, value_name = "PROTOCOL")]
+    pub(crate) protocol: Protocol,
+
+    /// Where the NFS server of this mount listens [default: a port of 127.0.0.1 that follows from the folder's name]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) addr: Option<SocketAddr>,
+    /// Whether changes of other machines raise file events, as local ones do: on or off [default: on]
+    #[arg(long, value_name = "on|off", value_parser = clap::builder::BoolishValueParser::new(),
+          env = "NOTEFS_EVENTS", hide_env = true)]
+    pub(crate) events: Option<bool>,
+
+    /// Mount over a folder that holds files, which hides them
+    #[arg(long)]
+    pub(crate) nonempty: bool,
+
+    /// A TOML file with the same names: store, dir, cache, cache-size, dirty-limit, write-back, poll, trash, read-only, allow-other,
+    /// events, log
+    #[arg(long, value_name = "FILE", env = "NOTEFS_CONFIG", hide_env = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Where the daemon logs [default: notefs.log in the cache folder]
+    #[arg(long, value_name = "FILE", env = "NOTEFS_LOG", hide_env = true)]
+    pub(crate) log: Option<PathBuf>,
+
+    /// Log more; twice for everything
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Set by notefs itself when it starts the daemon.
+    #[arg(long, hide = true)]
+    pub(crate) daemon: bool,
+}
+
+/// `notefs serve …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServeCommand {
+    /// Serve a store to NFS clients of this machine, until a signal or `notefs unmount nfs://ADDRESS:PORT`
+    Nfs(Box<ServeNfsArgs>),
+}
+
+/// `notefs serve nfs`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+NFS version 3 with its MOUNT protocol, both on one TCP port. Only programs of this machine are served,
+and only the calls of the user who runs this.
+
+Examples:
+  notefs serve nfs s3://my-bucket/notes
+  notefs serve nfs fs:///srv/notes --addr 127.0.0.1:2049 --cache /var/lib/notefs
+  notefs status nfs://127.0.0.1:20490
+  notefs unmount nfs://127.0.0.1:20490")]
+pub(crate) struct ServeNfsArgs {
+    /// The store's URL, as for `notefs mount`
+    pub(crate) store: String,
+
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:20490")]
+    pub(crate) addr: SocketAddr,
+
+    /// Where cached content and edits that are not stored yet live [default: a folder below $XDG_STATE_HOME/notefs]
+    #[arg(long, value_name = "DIR", env = "NOTEFS_CACHE", hide_env = true)]
+    pub(crate) cache: Option<PathBuf>,
+
+    /// Bound on cached content that is stored; edits that are not stored are kept beyond it [default: 10G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, env = "NOTEFS_CACHE_SIZE", hide_env = true)]
+    pub(crate) cache_size: Option<u64>,
+
+    /// How long after the last write a file is uploaded, as in 250ms, 5s or 2m [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_WRITE_BACK", hide_env = true)]
+    pub(crate) write_back: Option<Duration>,
+
+    /// Refuse every change
+    #[arg(long)]
+    pub(crate) read_only: bool,
+
+    /// Serve the calls of all users, as file permissions allow
+    #[arg(long)]
+    pub(crate) allow_other: bool,
+
+    /// Serve other machines, too; whoever reaches the port can then act as any user that is served
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
+
+    /// Log to this file instead of stderr
+    #[arg(long, value_name = "FILE", env = "NOTEFS_LOG", hide_env = true)]
+    pub(crate) log: Option<PathBuf>,
+
+    /// Log more; twice for everything
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// `notefs run`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "notefs run [OPTIONS] [STORE] DIR -- COMMAND [ARGUMENTS]...",
+    after_help = "\
+For containers, jobs and machines that vanish: it may be process 1. Signals go to the command, whose
+folder is in NOTEFS_DIR. When it has ended, the rest is stored and the folder unmounted.
+
+Exits with the command's code; 74 if something could not be stored within --drain, and says what.
+
+Examples:
+  notefs run s3://tenant-7 /notes -- my-service --data /notes
+  notefs run --wait indexed ~/notes -- sh -c 'notefs search \"$NOTEFS_DIR\" todo'
+  notefs run --drain 5m s3://ci-artifacts /out -- make report"
+)]
+pub(crate) struct RunArgs {
+    /// The mount.
+    #[command(flatten)]
+    pub(crate) mount: MountArgs,
+
+    /// How long the store may take after the command has ended
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    pub(crate) drain: Duration,
+
+    /// How long the command may take to end once it was asked to, before it is killed
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub(crate) grace: Duration,
+
+    /// Wait for this before the command is started
+    #[arg(long, value_name = "STEP")]
+    pub(crate) wait: Option<WaitFor>,
+
+    /// How long to wait for that
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub(crate) wait_timeout: Duration,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
