@@ -33,7 +33,8 @@ setfattr -n user.folder -v 'on a folder' notes/deep; setfattr -n user.empty empt
 setfattr -h -n trusted.link -v l notes/link; setfattr -n trusted.fifo -v f notes/fifo
 touch -d '1960-05-06 07:08:09.5 UTC' notes/secret.md; touch -d '1969-12-31 23:59:59.999999999 UTC' notes/empty.md
 touch -d '2100-01-01 00:00:00.000000001 UTC' notes/plain.md; touch -d '1970-01-01 UTC' notes/none
-touch -d '1999-09-09 09:09:09.009 UTC' notes/fifo notes/null notes/socket
+touch -d '1999-09-09 09:09:09.009 UTC' notes/fifo notes/null notes/socket notes/loop
+touch -h -d '2003-03-03 03:03:03.033 UTC' 'notes/dangling link' notes/long-link
 chmod 1777 sticky; chmod 2770 shared; chown 0:4321 shared; chmod 0700 empty/of/files; chmod 0500 closed
 touch -d '1955-01-01 UTC' sticky; touch -d '2099-12-31 23:59:59.000000009 UTC' empty/of/files
 touch -d '2005-05-05 05:05:05.555555555 UTC' empty/of empty notes/deep/er notes/deep closed

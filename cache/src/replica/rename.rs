@@ -4,7 +4,7 @@ use super::names::{check_empty, check_key, check_new_name, owe_if_emptied, touch
 use super::op::Op;
 use super::{Replica, base};
 use crate::error::{Error, Result};
-use crate::state::{Dentry, Inode, LoggedChange, Mutation};
+use crate::state::{Dentry, Inode, LoggedChange, Marks, Mutation};
 use crate::store::{KEY_LENGTH_MAX_BYTES, escape_name};
 use crate::types::*;
 
@@ -97,6 +97,7 @@ impl Replica {
                 }
                 (false, false) => {
                     base::keep(op, target.inode.ino, None)?;
+                    owe_replacement(op, &inode);
                     gone = self.lose_name(op, target.inode, &target.dentry)?;
                 }
             }
@@ -156,6 +157,7 @@ impl Replica {
             place_directory(op, inode, name);
             op.put(inode);
             op.owe_tree(inode.ino, inode.is_dir());
+            owe_replacement(op, inode);
         }
         op.push(Mutation::PutDentry(there));
         op.push(Mutation::PutDentry(here));
@@ -178,6 +180,13 @@ fn resolve_conflict(op: &mut Op<'_>, moved: &Dentry) -> Result<()> {
         op.push(Mutation::DropConflict(moved.ino));
     }
     Ok(())
+}
+
+/// A program puts this file in the place of another: if it is empty, that is what the program asked for.
+fn owe_replacement(op: &mut Op<'_>, inode: &Inode) {
+    if inode.kind == FileKind::File && inode.size == 0 {
+        op.owe_for(inode.ino, Marks::EMPTIED);
+    }
 }
 
 fn place_directory(op: &mut Op<'_>, inode: &mut Inode, name: &Dentry) {
