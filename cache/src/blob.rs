@@ -55,21 +55,39 @@ impl Blobs {
         self.root.join(format!("{:02x}", ino % SHARDS)).join(format!("{ino:x}"))
     }
 
-    /// The inode's file, made if it is not there.
+    /// The inode's file, made if it is not there: only for those who write all that it lacks.
     pub(crate) fn file(&self, ino: Ino) -> Result<Arc<File>> {
-        let mut open = self.open.lock();
-        if let Some(file) = open.get(&ino) {
-            return Ok(Arc::clone(file));
+        if let Some(file) = self.existing(ino)? {
+            return Ok(file);
         }
         let path = self.path(ino);
-        let existing = File::options().read(true).write(true).open(&path);
-        let file = match existing {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.create(&path),
-            other => other,
-        };
-        let file = Arc::new(file.map_err(|source| local("open a large file's content", &path, source))?);
-        open.put(ino, Arc::clone(&file));
+        let made = self.create(&path);
+        let file = Arc::new(made.map_err(|source| local("make a large file's content", &path, source))?);
+        self.open.lock().put(ino, Arc::clone(&file));
         Ok(file)
+    }
+
+    /// The inode's file, if there is one. One that has vanished must not come back as zeros because somebody looked.
+    fn existing(&self, ino: Ino) -> Result<Option<Arc<File>>> {
+        let mut open = self.open.lock();
+        if let Some(file) = open.get(&ino) {
+            return Ok(Some(Arc::clone(file)));
+        }
+        let path = self.path(ino);
+        let file = match File::options().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => Arc::new(other.map_err(|source| local("open a large file's content", &path, source))?),
+        };
+        open.put(ino, Arc::clone(&file));
+        Ok(Some(file))
+    }
+
+    /// The inode's file, or an error if it has vanished.
+    fn kept(&self, ino: Ino) -> Result<Arc<File>> {
+        self.existing(ino)?.ok_or_else(|| {
+            let gone = std::io::Error::from_raw_os_error(libc::EIO);
+            local("find a large file's content", &self.path(ino), gone)
+        })
     }
 
     /// Whether the inode has a file here at all.
@@ -91,7 +109,7 @@ impl Blobs {
 
     /// Reads exactly `length` bytes; what the file lacks at its end is zeros.
     pub(crate) fn read(&self, ino: Ino, offset: u64, length: usize) -> Result<Vec<u8>> {
-        let file = self.file(ino)?;
+        let file = self.kept(ino)?;
         let mut bytes = vec![0; length];
         let mut filled = 0;
         while filled < length {
@@ -139,7 +157,7 @@ impl Blobs {
 
     /// The next data (`hole` false) or hole at or after `offset`; `None` past the end.
     pub(crate) fn seek(&self, ino: Ino, offset: u64, hole: bool) -> Result<Option<u64>> {
-        let file = self.file(ino)?;
+        let file = self.kept(ino)?;
         let whence = if hole {
             rustix::fs::SeekFrom::Hole(offset)
         } else {
@@ -182,7 +200,8 @@ impl Blobs {
     }
 
     fn sync_bytes(&self, ino: Ino) -> Result<()> {
-        let flushed = self.file(ino)?.sync_data();
+        let Some(file) = self.existing(ino)? else { return Ok(()) };
+        let flushed = file.sync_data();
         flushed.map_err(|source| local("flush a large file's content", &self.path(ino), source))
     }
 
@@ -230,7 +249,8 @@ impl Blobs {
 
     /// Writes a blob's bytes once more: after a flush that failed, the kernel takes them for clean.
     pub(crate) fn rewrite(&self, ino: Ino) -> Result<()> {
-        let length = self.file(ino)?.metadata().map_or(0, |metadata| metadata.len());
+        let Some(file) = self.existing(ino)? else { return Ok(()) };
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
         for offset in (0..length).step_by(1 << 20) {
             let bytes = self.read(ino, offset, (length - offset).min(1 << 20) as usize)?;
             self.write(ino, offset, &bytes)?;
