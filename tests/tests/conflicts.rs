@@ -4,25 +4,26 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use notefs_tests::{Mount, MountOptions, PATIENCE, Store, wait_until};
+use notefs_tests::{Class, Fault, Mount, MountOptions, PATIENCE, Proxy, Store, wait_until};
 use serde_json::Value;
 
 const NOTE: &str = "note.md";
 const BASE: &str = "---\ntitle: Shared\ntags:\n- one\n---\nfirst\nsecond\nthird\nfourth\n";
 
-/// Two mounts of one bucket in which both have read the note.
-fn two() -> Result<(Store, Mount, Mount)> {
+/// Two mounts of one bucket in which both have read the note; the second one's requests pass the proxy.
+fn two() -> Result<(Store, Mount, Mount, Proxy)> {
     let store = Store::ministack()?;
+    let proxy = Proxy::start(store.client()?.address)?;
     store.put(NOTE, BASE.as_bytes())?;
     let options = || MountOptions::args(&["--write-back", "1h", "--poll", "1s"]);
     let (a, b) = (
         Mount::start_with(&store, options())?,
-        Mount::start_with(&store, options())?,
+        Mount::start_with(&store.via(proxy.address())?, options())?,
     );
     for mount in [&a, &b] {
         ensure!(std::fs::read_to_string(mount.path(NOTE))? == BASE);
     }
-    Ok((store, a, b))
+    Ok((store, a, b, proxy))
 }
 
 fn shows(mount: &Mount, name: &str, text: &str) -> Result<()> {
@@ -47,11 +48,14 @@ fn resolve(mount: &Mount, how: &str, name: &str) -> Result<()> {
 }
 
 /// Both write the first line; the second to store it has a conflict, whose copy is named.
-fn dispute(a: &Mount, b: &Mount) -> Result<String> {
+fn dispute(a: &Mount, b: &Mount, proxy: &Proxy) -> Result<String> {
+    // An upload that an earlier drain hurries must not be the first.
+    proxy.set_fault_on(Class::Put, Fault::Unavailable);
     let before = std::fs::read_to_string(b.path(NOTE))?;
     std::fs::write(a.path(NOTE), before.replace("first", "first of a"))?;
     std::fs::write(b.path(NOTE), before.replace("first", "first of b"))?;
     a.drain()?;
+    proxy.set_fault_on(Class::Put, Fault::None);
     b.drain()?;
     let listed = conflicts(b)?;
     ensure!(listed.len() == 1, "{listed:?}");
@@ -62,7 +66,7 @@ fn dispute(a: &Mount, b: &Mount) -> Result<String> {
 
 #[test]
 fn edits_of_different_lines_and_keys_are_merged_in_both_folders() -> Result<()> {
-    let (store, a, b) = two()?;
+    let (store, a, b, _proxy) = two()?;
     std::fs::write(
         a.path(NOTE),
         BASE.replace("title: Shared", "title: Renamed")
@@ -90,8 +94,8 @@ fn edits_of_different_lines_and_keys_are_merged_in_both_folders() -> Result<()> 
 
 #[test]
 fn a_conflict_is_listed_shown_indexed_and_resolved_either_way() -> Result<()> {
-    let (store, a, b) = two()?;
-    let copy = dispute(&a, &b)?;
+    let (store, a, b, proxy) = two()?;
+    let copy = dispute(&a, &b, &proxy)?;
     let path = b.path(NOTE).display().to_string();
     let diff = b.notefs().output(&["conflicts", "--diff", &path])?;
     ensure!(
@@ -108,12 +112,12 @@ fn a_conflict_is_listed_shown_indexed_and_resolved_either_way() -> Result<()> {
     ensure!(store.get(NOTE)?.as_deref() == Some(ours.as_bytes()));
     ensure!(store.keys()? == [NOTE], "{:?}", store.keys()?);
 
-    let copy = dispute(&a, &b)?;
+    let copy = dispute(&a, &b, &proxy)?;
     resolve(&b, "theirs", &copy)?;
     ensure!(conflicts(&b)?.is_empty() && !b.path(&copy).exists());
     ensure!(std::fs::read_to_string(b.path(NOTE))?.contains("first of a"));
 
-    let copy = dispute(&a, &b)?;
+    let copy = dispute(&a, &b, &proxy)?;
     std::fs::remove_file(b.path(&copy))?;
     ensure!(conflicts(&b)?.is_empty(), "deleting the copy ends it, too");
     Ok(())
@@ -121,8 +125,8 @@ fn a_conflict_is_listed_shown_indexed_and_resolved_either_way() -> Result<()> {
 
 #[test]
 fn a_conflict_is_merged_in_an_editor() -> Result<()> {
-    let (_store, a, b) = two()?;
-    let copy = dispute(&a, &b)?;
+    let (_store, a, b, proxy) = two()?;
+    let copy = dispute(&a, &b, &proxy)?;
     let path = b.path(NOTE).display().to_string();
     let editor = |name: &str, script: &str| -> Result<String> {
         let file = b.notefs().home().join(name);
