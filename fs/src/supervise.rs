@@ -50,26 +50,8 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// Holds the signals back until [`Supervisor::run`] takes them. Must come before the first thread is started.
     pub(crate) fn new() -> Result<Supervisor, Failure> {
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: `sigemptyset` initialises the set, the others read and change an initialised one that lives here.
-        let (set, result) = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            let mut set = set.assume_init();
-            for signal in FORWARDED.into_iter().chain([libc::SIGCHLD]) {
-                libc::sigaddset(&raw mut set, signal);
-            }
-            (
-                set,
-                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()),
-            )
-        };
-        match result {
-            0 => Ok(Supervisor { set }),
-            errno => Err(Failure::new(format!(
-                "Could not block signals: {}",
-                std::io::Error::from_raw_os_error(errno)
-            ))),
-        }
+        let set = block_signals(FORWARDED.into_iter().chain([libc::SIGCHLD]))?;
+        Ok(Supervisor { set })
     }
 
     /// Whether somebody has asked for the end already.
@@ -139,6 +121,30 @@ impl Supervisor {
         // SAFETY: zeroed is a valid value of it, too.
         let code = unsafe { info.assume_init() }.si_code;
         (signal > 0).then_some((signal, code == SENT_BY_KERNEL))
+    }
+}
+
+/// Holds signals back from this thread and all that it starts; answers their set, to wait for them.
+pub(crate) fn block_signals(signals: impl IntoIterator<Item = libc::c_int>) -> Result<libc::sigset_t, Failure> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigemptyset` initialises the set, the others read and change an initialised one that lives here.
+    let (set, result) = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        let mut set = set.assume_init();
+        for signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        (
+            set,
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()),
+        )
+    };
+    match result {
+        0 => Ok(set),
+        errno => Err(Failure::new(format!(
+            "Could not block signals: {}",
+            std::io::Error::from_raw_os_error(errno)
+        ))),
     }
 }
 

@@ -5,10 +5,10 @@
 
 use super::args::RunArgs;
 use super::units::{show_bytes, show_things};
-use super::{Outcome, mount, output, wait};
+use super::{Outcome, mount, mount_at, output, wait};
 use crate::control::client;
 use crate::control::protocol::{Answer, Left, Request};
-use crate::control::registry::{Record, Registry};
+use crate::control::registry::Record;
 use crate::failure::{EXIT_NOT_STORED, Failure};
 use crate::supervise::{Ended, Supervisor};
 use std::path::Path;
@@ -28,16 +28,10 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     // Before anything starts a thread: what comes while the mount is made is heard afterwards.
     let supervisor = Supervisor::new()?;
     let plan = mount::start_daemon(&args.mount)?;
-    let record = record_of(&plan.dir)?;
+    let record = mount_at(&plan.dir)?;
     let ended = command(args, &supervisor, &record, &plan.dir);
     let left = leave(&record, args.drain);
     conclude(&record, ended?, left)
-}
-
-fn record_of(dir: &Path) -> Result<Record, Failure> {
-    let records = Registry::of_this_user().live();
-    let found = records.into_iter().find(|record| record.mountpoint == dir);
-    found.ok_or_else(|| Failure::new(format!("The mount at {} is gone again", dir.display())))
 }
 
 /// Waits for what was asked for, then runs the command; a signal that came meanwhile is its end.

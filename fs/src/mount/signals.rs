@@ -5,7 +5,7 @@
 
 use super::End;
 use crate::failure::Failure;
-use std::mem::MaybeUninit;
+use crate::supervise::block_signals;
 use std::sync::mpsc::SyncSender;
 use tokio::sync::watch;
 
@@ -20,26 +20,9 @@ pub(super) struct Signals {
 impl Signals {
     /// Blocks the signals. Must come before the first thread is started.
     pub(super) fn block() -> Result<Signals, Failure> {
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: `sigemptyset` initialises the set, the others read and change an initialised one that lives here.
-        let (set, result) = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            let mut set = set.assume_init();
-            for signal in ENDING {
-                libc::sigaddset(&raw mut set, signal);
-            }
-            (
-                set,
-                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()),
-            )
-        };
-        match result {
-            0 => Ok(Signals { set }),
-            errno => Err(Failure::new(format!(
-                "Could not block signals: {}",
-                std::io::Error::from_raw_os_error(errno)
-            ))),
-        }
+        Ok(Signals {
+            set: block_signals(ENDING)?,
+        })
     }
 
     /// Starts the thread that waits for them, for as long as the process lives.
