@@ -6,11 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::{Class, Fault, Mount, MountOptions, PATIENCE, Proxy, Store, sys, wait_until};
+
+/// How long a proxy goes on to spoil requests that a reader waits for.
+const LONGEST_TROUBLE: Duration = Duration::from_secs(2);
 
 /// What a run is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -125,20 +128,28 @@ impl Register {
         lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
+    /// A store that is being spoiled answers EIO for what is not cached: the user tries again, and the trouble ends at some time.
+    fn read(&self, mount: usize, file: &Path) -> Result<String> {
+        let spoiled_until = Instant::now() + LONGEST_TROUBLE;
+        wait_until("readable note", PATIENCE, || {
+            std::fs::read_to_string(file).map_err(|error| {
+                if Instant::now() > spoiled_until {
+                    self.proxies[mount].set_fault(Fault::None);
+                }
+                format!("{}: {error}", file.display())
+            })
+        })
+    }
+
     fn edit(&mut self, mount: usize, line: &str) -> Result<()> {
         let note = self.mounts[mount].path(&format!("n{}.md", self.random.below(self.plan.notes)));
         let temporary = note.with_extension("tmp");
-        // A store that is being spoiled may answer EIO for what is not cached: the user tries again.
-        let mut seen = wait_until("readable note", PATIENCE, || {
-            std::fs::read_to_string(&note).map_err(|error| error.to_string())
-        })?;
+        let mut seen = self.read(mount, &note)?;
         let mut new = self.with_line(&seen, line);
         loop {
             std::fs::write(&temporary, &new).with_context(|| temporary.display().to_string())?;
             sys::rename_with(&temporary, &note, libc::RENAME_EXCHANGE)?;
-            let replaced = wait_until("readable old text", PATIENCE, || {
-                std::fs::read_to_string(&temporary).map_err(|error| error.to_string())
-            })?;
+            let replaced = self.read(mount, &temporary)?;
             let missing: Vec<&str> = replaced
                 .lines()
                 .filter(|line| !seen.lines().any(|known| known == *line))
