@@ -19,6 +19,7 @@ mod trash;
 pub(crate) mod units;
 mod unmount;
 mod wait;
+mod ways_out;
 
 use crate::control::registry::{Record, Registry};
 use crate::failure::{EXIT_FAILED, EXIT_USAGE, Failure};
@@ -69,6 +70,9 @@ fn dispatch(command: Command) -> Outcome {
         }) => trash::restore(&words, version, overwrite),
         Command::Doctor(args) => doctor::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Export(args) => ways_out::export(&args),
+        Command::Import(args) => ways_out::import(&args),
+        Command::Snapshot(args) => ways_out::snapshot(&args),
         Command::Index(IndexCommand::Rebuild { dir, timeout }) => wait::rebuild(&dir, timeout),
         Command::Perform { dir, device } => Ok(crate::felt::run(&dir, &device)),
         Command::Completions { shell } => {

@@ -8,6 +8,8 @@ pub mod filesystem;
 pub mod fuse;
 pub mod nfs;
 
+mod archive;
+mod beneath;
 mod bridge;
 mod config;
 mod control;
@@ -17,4 +19,6 @@ mod failure;
 mod felt;
 mod mount;
 mod promises;
+mod snapshot;
 mod supervise;
+mod walk;

@@ -8,9 +8,12 @@
 mod find;
 #[path = "args/mount.rs"]
 mod mount;
+#[path = "args/ways_out.rs"]
+mod ways_out;
 
 pub(crate) use find::{EventsArgs, IndexCommand, PathArgs, SearchArgs, TagsArgs};
 pub(crate) use mount::{MountArgs, Protocol, RunArgs, ServeCommand, ServeNfsArgs};
+pub(crate) use ways_out::{ExportArgs, ImportArgs, SnapshotArgs};
 
 use super::units::parse_duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -84,6 +87,12 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Compare a mount with its bucket, and mend what differs
     Check(CheckArgs),
+    /// Write a whole folder to a file, as JSON
+    Export(ExportArgs),
+    /// Make what such a file holds
+    Import(ImportArgs),
+    /// Commit a folder's state to a git repository, or bring one back
+    Snapshot(SnapshotArgs),
     /// Print a shell's completion script
     #[command(hide = true)]
     Completions {

@@ -5,7 +5,7 @@
 
 use super::args::RunArgs;
 use super::units::{show_bytes, show_things};
-use super::{Outcome, mount, mount_at, output, wait};
+use super::{Outcome, mount, mount_at, output, wait, ways_out};
 use crate::control::client;
 use crate::control::protocol::{Answer, Left, Request};
 use crate::control::registry::Record;
@@ -30,8 +30,10 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     let plan = mount::start_daemon(&args.mount)?;
     let record = mount_at(&plan.dir)?;
     let ended = command(args, &supervisor, &record, &plan.dir);
+    let taken = snapshot(args, &record);
     let left = leave(&record, args.drain);
-    conclude(&record, ended?, left)
+    let code = conclude(&record, ended?, left)?;
+    taken.map(|()| code)
 }
 
 /// Waits for what was asked for, then runs the command; a signal that came meanwhile is its end.
@@ -47,6 +49,24 @@ fn command(args: &RunArgs, supervisor: &Supervisor, record: &Record, dir: &Path)
     }
     let environment = [(DIR_VARIABLE, dir.into())];
     supervisor.run(&args.command, &environment, record.pid, args.grace)
+}
+
+/// Commits what the command has left, if that was asked for.
+fn snapshot(args: &RunArgs, record: &Record) -> Result<(), Failure> {
+    let Some(remote) = &args.snapshot_git else {
+        return Ok(());
+    };
+    let target = ways_out::target(record, remote, &args.snapshot_branch, args.drain);
+    match crate::snapshot::take(&record.mountpoint, &target, None) {
+        Ok(taken) => {
+            ways_out::tell(&taken);
+            Ok(())
+        }
+        Err(failure) => Err(Failure {
+            exit_code: EXIT_NOT_STORED,
+            ..failure
+        }),
+    }
 }
 
 /// Stores the rest and unmounts; `None` if the daemon cannot be asked any more.

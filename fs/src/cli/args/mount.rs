@@ -212,6 +212,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
     pub(crate) wait_timeout: Duration,
 
+    /// Commit the folder's state to this git repository when the command has ended
+    #[arg(long, value_name = "REMOTE", env = "NOTEFS_SNAPSHOT_GIT", hide_env_values = true)]
+    pub(crate) snapshot_git: Option<String>,
+
+    /// The branch for that
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    pub(crate) snapshot_branch: String,
+
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
