@@ -53,7 +53,10 @@ impl Beneath {
         let is_plain = |part: &&[u8]| !part.is_empty() && **part != *b"." && **part != *b".." && !part.contains(&0);
         if !parts.iter().all(is_plain) {
             let shown = String::from_utf8_lossy(path);
-            return Err(Failure::new(format!("{shown:?} is no path below {}", self.shown.display())));
+            return Err(Failure::new(format!(
+                "{shown:?} is no path below {}",
+                self.shown.display()
+            )));
         }
         let (name, folders) = parts.split_last().unwrap_or((&parts[0], &[]));
         let mut folder = self.root.try_clone().map_err(Failure::io("open", &self.shown))?;
@@ -79,8 +82,10 @@ impl Beneath {
         };
         entered.map_err(|error| {
             let in_the_way = self.shown.join(OsStr::from_bytes(path));
-            Failure::new(format!("Could not reach {}: {error}", in_the_way.display()))
-                .hint(format!("Move away what is at {:?}, if it is no folder", String::from_utf8_lossy(name)))
+            Failure::new(format!("Could not reach {}: {error}", in_the_way.display())).hint(format!(
+                "Move away what is at {:?}, if it is no folder",
+                String::from_utf8_lossy(name)
+            ))
         })
     }
 }

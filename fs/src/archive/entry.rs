@@ -136,9 +136,7 @@ pub(super) fn encoded(bytes: &[u8]) -> String {
 }
 
 pub(super) fn decoded(text: &str) -> Result<Vec<u8>, String> {
-    STANDARD
-        .decode(text)
-        .map_err(|error| format!("not base64: {error}"))
+    STANDARD.decode(text).map_err(|error| format!("not base64: {error}"))
 }
 
 #[cfg(test)]

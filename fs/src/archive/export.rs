@@ -171,9 +171,8 @@ fn xattrs(place: &Path) -> BTreeMap<String, String> {
     let mut names = vec![0; XATTR_BYTES_MAX];
     let count = llistxattr(place, names.as_mut_slice()).unwrap_or(0);
     let names = String::from_utf8_lossy(&names[..count]).into_owned();
-    let kept = |name: &&str| {
-        (name.starts_with("user.") || name.starts_with("trusted.")) && !name.starts_with(VIRTUAL_XATTRS)
-    };
+    let kept =
+        |name: &&str| (name.starts_with("user.") || name.starts_with("trusted.")) && !name.starts_with(VIRTUAL_XATTRS);
     let mut value = vec![0; XATTR_BYTES_MAX];
     let mut found = BTreeMap::new();
     for name in names.split('\0').filter(kept) {

@@ -320,7 +320,9 @@ impl Open {
         if !there.is_ok_and(|there| there.is_file() && there.len() == self.size) {
             return false;
         }
-        let Ok(there) = File::open(&self.place) else { return false };
+        let Ok(there) = File::open(&self.place) else {
+            return false;
+        };
         if self.file.seek(SeekFrom::Start(0)).is_err() {
             return false;
         }

@@ -77,7 +77,12 @@ impl Git {
     pub(super) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("git");
         command.args(args).env("GIT_DIR", &self.dir).stdin(Stdio::null());
-        for variable in ["GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"] {
+        for variable in [
+            "GIT_WORK_TREE",
+            "GIT_INDEX_FILE",
+            "GIT_OBJECT_DIRECTORY",
+            "GIT_COMMON_DIR",
+        ] {
             command.env_remove(variable);
         }
         command.env("GIT_TERMINAL_PROMPT", "0");
@@ -125,11 +130,7 @@ impl Git {
                 None => std::thread::sleep(Duration::from_millis(POLL_MS)),
             }
         };
-        let [stdout, stderr] = streams.map(|stream| {
-            stream
-                .and_then(|thread| thread.join().ok())
-                .unwrap_or_default()
-        });
+        let [stdout, stderr] = streams.map(|stream| stream.and_then(|thread| thread.join().ok()).unwrap_or_default());
         Ok(Output { status, stdout, stderr })
     }
 
@@ -195,7 +196,13 @@ impl Git {
         }
         // A line of the porcelain: `!`, a tab, the refs, a tab, the reason; what a server that was overtaken says is worded in many ways.
         let report = String::from_utf8_lossy(&output.stdout).into_owned();
-        let overtaken = ["fetch first", "non-fast-forward", "failed to update ref", "cannot lock ref", "incorrect old value"];
+        let overtaken = [
+            "fetch first",
+            "non-fast-forward",
+            "failed to update ref",
+            "cannot lock ref",
+            "incorrect old value",
+        ];
         if overtaken.iter().any(|reason| report.contains(reason)) {
             return Ok(Pushed::Overtaken);
         }
