@@ -54,6 +54,8 @@ pub(crate) struct Pusher {
     pub(crate) owed: AtomicBool,
     /// The hint object is out of date.
     pub(crate) hints_owed: AtomicBool,
+    /// Inodes that somebody waits for, and how many do: their delays do not count.
+    urgent: Mutex<HashMap<Ino, usize>>,
     /// Until then, delays do not count (monotonic, ms).
     hurry_until_ms: AtomicU64,
     in_flight: Mutex<InFlight>,
@@ -98,6 +100,13 @@ impl Pusher {
         self.owed.store(true, Ordering::Release);
     }
 
+    /// Somebody waits for this inode until the answer is dropped.
+    pub(crate) fn wait_for(&self, ino: Ino) -> Urgency<'_> {
+        *self.urgent.lock().entry(ino).or_default() += 1;
+        self.owed.store(true, Ordering::Release);
+        Urgency { pusher: self, ino }
+    }
+
     /// Why the newest push of an inode failed.
     pub(crate) fn failure_of(&self, ino: Ino) -> Option<String> {
         self.failures.lock().get(&ino).map(|failure| failure.message.clone())
@@ -113,6 +122,24 @@ impl Pusher {
         let failures = self.failures.lock();
         let newest = failures.values().max_by_key(|failure| failure.at_ms)?;
         Some((newest.message.clone(), newest.at_ms, newest.retryable))
+    }
+}
+
+/// Somebody waits for an inode.
+pub(crate) struct Urgency<'a> {
+    pusher: &'a Pusher,
+    ino: Ino,
+}
+
+impl Drop for Urgency<'_> {
+    fn drop(&mut self) {
+        let mut urgent = self.pusher.urgent.lock();
+        if let Some(count) = urgent.get_mut(&self.ino) {
+            *count -= 1;
+            if *count == 0 {
+                urgent.remove(&self.ino);
+            }
+        }
     }
 }
 
@@ -170,6 +197,7 @@ impl Replica {
             .unanswered
             .lock()
             .retain(|ino, _| tables.dirty.contains_key(ino));
+        let urgent = self.pusher.urgent.lock();
         let mut in_flight = self.pusher.in_flight.lock();
         if tables.dirty.is_empty() {
             self.pusher.owed.store(false, Ordering::Release);
@@ -184,7 +212,7 @@ impl Replica {
         let mut due: Vec<(bool, u64, Ino)> = tables
             .dirty
             .iter()
-            .filter(|(ino, debt)| (hurry || debt.due_ms <= now) && retry_at(ino) <= now)
+            .filter(|(ino, debt)| (hurry || debt.due_ms <= now || urgent.contains_key(*ino)) && retry_at(ino) <= now)
             .filter(|(ino, _)| !in_flight.inodes.contains(ino) && postponed.get(ino).is_none_or(|until| *until <= now))
             .filter(|(ino, debt)| !self.pusher.held.contains(**ino, debt.op))
             .map(|(ino, debt)| (postponed.contains_key(ino), debt.since_ms, *ino))

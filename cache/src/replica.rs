@@ -28,6 +28,7 @@ mod report;
 mod resize;
 mod room;
 mod secret;
+mod store_now;
 mod syncer;
 mod trial;
 
@@ -147,6 +148,8 @@ pub struct Replica {
     disk_full: AtomicBool,
     /// ... and may still have free pages in `state.db`.
     disk_short: AtomicBool,
+    /// Contents dropped to keep the cache under its limit.
+    evictions: AtomicU64,
     /// Written into `state.db` since the disk was last looked at.
     unweighed_bytes: AtomicU64,
     /// Names this replica in its writes, so that it knows its own objects when it meets them.

@@ -9,6 +9,7 @@ mod conflicts;
 mod doctor;
 mod events;
 mod find;
+mod fleet;
 mod mount;
 pub(crate) mod output;
 mod progress;

@@ -3,9 +3,18 @@
 //! Owns precedence (command line, then `NOTEFS_*`, then file, then default), default places and the refusal of unknown
 //! keys and of secrets. Does not own the grammar (`cli/args.rs`) nor the mount point's state (`mount/point.rs`).
 
-use crate::cli::args::{MountArgs, Protocol, ServeNfsArgs};
-use crate::cli::units::{Keep, parse_duration, parse_keep, parse_size};
+mod file;
+mod fleet;
+mod memory;
+
+pub(crate) use file::ConfigFile;
+pub(crate) use fleet::{FleetMount, read_fleet};
+
+use crate::cli::args::{Durability, LogFormat, LogLevel, MountArgs, Protocol, ServeNfsArgs};
+use crate::cli::units::Keep;
+use crate::daemon::log::Look;
 use crate::failure::Failure;
+use crate::metrics::server::MetricsPlace;
 use notefs_cache::store::StoreUrl;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -27,9 +36,6 @@ const TRASH_DEFAULT: Keep = Keep(Some(Duration::from_secs(30 * 86_400)));
 
 /// The longest write-back delay that makes sense: one day.
 const WRITE_BACK_MAX: Duration = Duration::from_secs(86_400);
-
-/// The largest configuration file that is read.
-const CONFIG_FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// Where the system's NFS client finds the server of a mount, unless --addr says otherwise: ports from here on, by the
 /// folder's name, so that a mount is found again by a later daemon.
@@ -80,6 +86,14 @@ impl MountPlan {
         }
     }
 
+    /// How its log looks.
+    pub(crate) fn log_look(&self) -> Look {
+        Look {
+            json: self.log_json,
+            level: self.log_level,
+        }
+    }
+
     /// Whether a mount is made on the folder.
     pub(crate) fn makes_mount(&self) -> bool {
         match &self.front_end {
@@ -87,6 +101,15 @@ impl MountPlan {
             FrontEndPlan::Nfs(nfs) => nfs.mount == SystemMountPlan::Make,
         }
     }
+}
+
+/// What a mount may take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Budget {
+    /// Memory that what it keeps and does at once is sized for; `None`: as much as is of use.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Requests to the store, on average.
+    pub(crate) requests_per_second: Option<u32>,
 }
 
 /// A mount as it will be made: every path absolute, every value checked, no secret inside.
@@ -120,28 +143,20 @@ pub(crate) struct MountPlan {
     pub(crate) events: bool,
     /// Hide the files of a folder that is not empty.
     pub(crate) nonempty: bool,
+    /// `fsync` and `close` wait for the store.
+    pub(crate) stored_on_sync: bool,
+    /// What the mount may take of machine and store.
+    pub(crate) budget: Budget,
+    /// A file of profiles with the store's keys; only its name is known here.
+    pub(crate) credentials_file: Option<PathBuf>,
+    /// Where metrics are served.
+    pub(crate) metrics: Option<MetricsPlace>,
     /// The log file; in the foreground only if one was asked for.
     pub(crate) log: Option<PathBuf>,
-    /// 0 normal, 1 more, 2 everything.
-    pub(crate) verbose: u8,
-}
-
-/// The configuration file.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ConfigFile {
-    store: Option<String>,
-    dir: Option<PathBuf>,
-    cache: Option<PathBuf>,
-    cache_size: Option<String>,
-    dirty_limit: Option<String>,
-    write_back: Option<String>,
-    poll: Option<String>,
-    trash: Option<String>,
-    read_only: Option<bool>,
-    allow_other: Option<bool>,
-    events: Option<bool>,
-    log: Option<PathBuf>,
+    /// Log lines are JSON.
+    pub(crate) log_json: bool,
+    /// 0 errors, 1 warnings, 2 rare events, 3 decisions, 4 everything.
+    pub(crate) log_level: u8,
 }
 
 /// The environment, so far as it decides about default places; a value, so that tests need not change the real one.
@@ -188,54 +203,73 @@ impl Places {
 /// Makes the plan. Touches nothing but the configuration file.
 pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failure> {
     let file = match &args.config {
-        Some(path) => read_config(&places.current_dir.join(path))?,
+        Some(path) => file::read(&places.current_dir.join(path))?,
         None => ConfigFile::default(),
     };
     let (store_word, dir_word) = split_words(&args.words)?;
-    let dir = dir_word.or(file.dir).ok_or_else(|| {
+    let named = store_word.or(places.store.clone()).or(file.store.clone());
+    let dir = dir_word.or(file.dir.clone()).ok_or_else(|| {
         Failure::usage("The folder to mount on is missing")
             .hint("Write `notefs mount [STORE] DIR`, as in `notefs mount ~/notes`")
     })?;
-    let named = store_word.or(places.store.clone()).or(file.store);
+    plan_of(args, &file, (named, dir), places)
+}
+
+/// The plan for a store and a folder that are known.
+fn plan_of(
+    args: &MountArgs,
+    file: &ConfigFile,
+    (named, dir): (Option<String>, PathBuf),
+    places: &Places,
+) -> Result<MountPlan, Failure> {
     let make_store = named.is_none();
     let store = named.map_or_else(|| default_store(places), Ok)?;
     let store = StoreUrl::parse(&store)
         .map_err(|e| Failure::usage(e.to_string()))?
         .to_string();
-    let cache_dir = match args.cache.clone().or(file.cache) {
+    let cache_dir = match args.cache.as_ref().or(file.cache.as_ref()) {
         Some(cache) => places.current_dir.join(cache),
         None => default_cache_dir(places, &store)?,
     };
-    let from_file = |key: &str, error: String| Failure::usage(format!("Configuration key `{key}`: {error}"));
-    let cache_size = file.cache_size.as_deref().map(parse_size).transpose();
-    let cache_size = cache_size.map_err(|e| from_file("cache-size", e))?;
-    let dirty_limit = file.dirty_limit.as_deref().map(parse_size).transpose();
-    let dirty_limit = dirty_limit.map_err(|e| from_file("dirty-limit", e))?;
-    let write_back = file.write_back.as_deref().map(parse_duration).transpose();
-    let write_back = write_back.map_err(|e| from_file("write-back", e))?;
-    let trash = file.trash.as_deref().map(parse_keep).transpose();
-    let trash = trash.map_err(|e| from_file("trash", e))?;
-    let poll = file.poll.as_deref().map(parse_duration).transpose();
-    let poll = poll.map_err(|e| from_file("poll", e))?;
-    let log = args.log.clone().or(file.log).map(|log| places.current_dir.join(log));
+    let log = args.log.as_ref().or(file.log.as_ref());
+    let log = log.map(|log| places.current_dir.join(log));
     let dir = places.current_dir.join(dir);
+    let metrics = args.metrics.as_ref().or(file.metrics.as_ref());
+    let credentials_file = args.credentials_file.as_ref().or(file.credentials_file.as_ref());
+    let durability = args.durability.or(file.durability).unwrap_or_default();
     let plan = MountPlan {
         store,
         make_store,
-        front_end: front_end(args, &dir)?,
+        front_end: front_end(args, file, &dir)?,
         dir,
         log: log.or_else(|| (!args.foreground).then(|| cache_dir.join("notefs.log"))),
         cache_dir,
-        cache_size_bytes: args.cache_size.or(cache_size).unwrap_or(CACHE_SIZE_DEFAULT_BYTES),
-        dirty_limit_bytes: args.dirty_limit.or(dirty_limit).unwrap_or(DIRTY_LIMIT_DEFAULT_BYTES),
-        write_back: args.write_back.or(write_back).unwrap_or(WRITE_BACK_DEFAULT),
-        poll: args.poll.or(poll),
-        trash: args.trash.or(trash).unwrap_or(TRASH_DEFAULT).0,
+        cache_size_bytes: args.cache_size.or(file.cache_size).unwrap_or(CACHE_SIZE_DEFAULT_BYTES),
+        dirty_limit_bytes: args
+            .dirty_limit
+            .or(file.dirty_limit)
+            .unwrap_or(DIRTY_LIMIT_DEFAULT_BYTES),
+        write_back: args.write_back.or(file.write_back).unwrap_or(WRITE_BACK_DEFAULT),
+        poll: args.poll.or(file.poll),
+        trash: args.trash.or(file.trash).unwrap_or(TRASH_DEFAULT).0,
         read_only: args.read_only.or(file.read_only).unwrap_or(false),
         allow_other: args.allow_other.or(file.allow_other).unwrap_or(false),
         events: args.events.or(file.events).unwrap_or(true),
-        nonempty: args.nonempty,
-        verbose: args.verbose,
+        stored_on_sync: durability == Durability::Stored,
+        budget: Budget {
+            memory_bytes: args
+                .memory
+                .or(file.memory)
+                .or_else(|| memory::default_bytes(Path::new("/"))),
+            requests_per_second: args.requests_per_second.or(file.requests_per_second),
+        },
+        credentials_file: credentials_file.map(|path| places.current_dir.join(path)),
+        metrics: metrics
+            .map(|text| parse_metrics(text, args.insecure_metrics || file.insecure_metrics, places))
+            .transpose()?,
+        nonempty: args.nonempty || file.nonempty,
+        log_json: args.log_format.or(file.log_format) == Some(LogFormat::Json),
+        log_level: log_level(args, file),
     };
     if plan.write_back > WRITE_BACK_MAX {
         return Err(
@@ -247,8 +281,38 @@ pub(crate) fn plan(args: &MountArgs, places: &Places) -> Result<MountPlan, Failu
     Ok(plan)
 }
 
-fn front_end(args: &MountArgs, dir: &Path) -> Result<FrontEndPlan, Failure> {
-    match (args.protocol, args.addr) {
+/// The level as the log counts it: 0 errors only, 4 everything. `-v` says more than the level does.
+fn log_level(args: &MountArgs, file: &ConfigFile) -> u8 {
+    let level = args.log_level.or(file.log_level).unwrap_or_default() as u8;
+    match args.verbose {
+        0 => level,
+        more => level.max(LogLevel::Info as u8 + more).min(LogLevel::Trace as u8),
+    }
+}
+
+/// Where metrics are served: `ADDRESS:PORT` of this machine, or `unix:PATH`.
+fn parse_metrics(text: &str, insecure: bool, places: &Places) -> Result<MetricsPlace, Failure> {
+    if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        return Ok(MetricsPlace::Unix(places.current_dir.join(path)));
+    }
+    let address: SocketAddr = text.parse().map_err(|_| {
+        Failure::usage(format!("`{text}` is no place to serve metrics"))
+            .hint("Write --metrics 127.0.0.1:PORT or --metrics unix:PATH")
+    })?;
+    if address.ip().is_loopback() || insecure {
+        return Ok(MetricsPlace::Tcp(address));
+    }
+    Err(Failure::usage(format!(
+        "{address} can be reached from other machines, and whoever reaches it reads the metrics"
+    ))
+    .hint("Serve them on 127.0.0.1 or a Unix socket, or say --insecure-metrics"))
+}
+
+fn front_end(args: &MountArgs, file: &ConfigFile, dir: &Path) -> Result<FrontEndPlan, Failure> {
+    match (
+        args.protocol.or(file.protocol).unwrap_or_default(),
+        args.addr.or(file.addr),
+    ) {
         (Protocol::Fuse, None) => Ok(FrontEndPlan::Fuse),
         (Protocol::Fuse, Some(_)) => {
             Err(Failure::usage("--addr is for NFS").hint("Add --protocol nfs, or leave --addr out"))
@@ -401,60 +465,6 @@ pub(crate) fn check_places(plan: &MountPlan) -> Result<(), Failure> {
         return Err(Failure::usage(message).hint("Mount on a folder outside the store"));
     }
     Ok(())
-}
-
-/// Reads and checks a configuration file; relative paths in it begin at its own folder.
-fn read_config(path: &Path) -> Result<ConfigFile, Failure> {
-    let size = std::fs::metadata(path)
-        .map_err(Failure::io("read the configuration", path))?
-        .len();
-    if size > CONFIG_FILE_MAX_BYTES {
-        return Err(Failure::usage(format!(
-            "{} is too large for a configuration file",
-            path.display()
-        )));
-    }
-    let text = std::fs::read_to_string(path).map_err(Failure::io("read the configuration", path))?;
-    let mut config = parse_config(&text).map_err(|failure| Failure {
-        message: format!("{}: {}", path.display(), failure.message),
-        ..failure
-    })?;
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    for place in [&mut config.dir, &mut config.cache, &mut config.log]
-        .into_iter()
-        .flatten()
-    {
-        *place = folder.join(&*place);
-    }
-    Ok(config)
-}
-
-/// Parses a configuration; no value is ever repeated in a message, since it might be a secret in the wrong place.
-fn parse_config(text: &str) -> Result<ConfigFile, Failure> {
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-        let line = e
-            .span()
-            .map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        Failure::usage(format!("Line {line} is no valid TOML: {}", e.message()))
-    })?;
-    for key in table.keys() {
-        let plain = key.to_ascii_lowercase().replace(['-', '_'], "");
-        if ["secret", "password", "token", "accesskey", "credential"]
-            .iter()
-            .any(|word| plain.contains(word))
-        {
-            return Err(Failure::usage(format!(
-                "`{key}` is a secret and does not belong into a configuration file"
-            ))
-            .hint("Use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials"));
-        }
-    }
-    let known =
-        "store, dir, cache, cache-size, dirty-limit, write-back, poll, trash, read-only, allow-other, events and log";
-    table.try_into().map_err(|e: toml::de::Error| {
-        let reason = e.message().split(", expected").next().unwrap_or_default().to_owned();
-        Failure::usage(reason).hint(format!("The keys are {known}"))
-    })
 }
 
 #[cfg(test)]

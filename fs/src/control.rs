@@ -5,6 +5,7 @@
 //! people see (`cli`).
 
 pub(crate) mod client;
+pub(crate) mod fleet_record;
 pub(crate) mod protocol;
 pub(crate) mod registry;
 pub(crate) mod server;

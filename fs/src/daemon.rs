@@ -11,12 +11,14 @@ pub(crate) mod log;
 use crate::config::MountPlan;
 use crate::failure::{EXIT_FAILED, Failure};
 use crate::mount;
+use crate::supervise::unblock_in;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -33,6 +35,12 @@ const LEAVE_DEADLINE_SECONDS: u64 = 5;
 /// A plan or an answer is shorter than this.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 
+/// What a service manager says to the process that it started, and to nobody else.
+const SERVICE_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// Keys of a store, which a daemon with a file of its own must not see.
+pub(crate) const KEY_VARIABLES: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
 /// What the daemon tells its starter, once.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,38 +56,78 @@ enum Outcome {
 
 /// Starts a daemon for the plan and waits until its mount answers. Returns the daemon's warnings.
 pub(crate) fn start(plan: &MountPlan) -> Result<Vec<String>, Failure> {
+    let (mut child, starting) = spawn(plan, false)?;
+    starting.wait().inspect_err(|_| leave(&mut child))
+}
+
+/// A daemon on its way to a mount.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    plan: MountPlan,
+    socket: UnixStream,
+    before: Option<u64>,
+}
+
+/// Starts a daemon for the plan. One that is `bound` is asked to end when the calling *thread* ends.
+pub(crate) fn spawn(plan: &MountPlan, bound: bool) -> Result<(Child, Starting), Failure> {
     // A mount that waits for its server must not be asked.
     let before = plan.makes_mount().then(|| device_of(&plan.dir)).transpose()?;
-    let log_path = plan.log.clone().unwrap_or_else(|| plan.cache_dir.join("notefs.log"));
-    let log = log::open(&log_path)?;
+    let log = log::open(&log_path(plan))?;
     let cannot_start = |e: std::io::Error| Failure::new(format!("Could not start the daemon: {e}"));
     let (socket, theirs) = UnixStream::pair().map_err(cannot_start)?;
-    let mut child = Command::new(std::env::current_exe().map_err(cannot_start)?)
+    let mut command = Command::new(std::env::current_exe().map_err(cannot_start)?);
+    command
         .args(["mount", "--daemon", &plan.store])
         .arg(&plan.dir)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(log.try_clone().map_err(cannot_start)?)
-        .stderr(log)
-        .spawn()
-        .map_err(cannot_start)?;
-    let outcome = converse(socket, plan).unwrap_or_else(|error| {
-        let failure = Failure::new(format!("The daemon did not mount {}: {error}", plan.dir.display()));
-        Outcome::Failed(failure.hint(format!("Its log is {}", log_path.display())))
-    });
-    let warnings = match outcome {
-        Outcome::Ready { warnings } => warnings,
-        Outcome::Failed(failure) => {
-            leave(&mut child);
-            return Err(failure);
-        }
-    };
-    if let Some(before) = before
-        && let Err(failure) = await_answer(&plan.dir, before)
-    {
-        leave(&mut child);
-        return Err(failure.hint(format!("The daemon's log is {}", log_path.display())));
+        .stderr(log);
+    SERVICE_VARIABLES.iter().for_each(|name| drop(command.env_remove(name)));
+    if plan.credentials_file.is_some() {
+        KEY_VARIABLES.iter().for_each(|name| drop(command.env_remove(name)));
     }
-    Ok(warnings)
+    if bound {
+        end_with_parent(&mut command);
+    }
+    let child = command.spawn().map_err(cannot_start)?;
+    let plan = plan.clone();
+    Ok((child, Starting { plan, socket, before }))
+}
+
+impl Starting {
+    /// Waits until the mount answers. Returns the daemon's warnings.
+    pub(crate) fn wait(self) -> Result<Vec<String>, Failure> {
+        let log = log_path(&self.plan);
+        let outcome = converse(self.socket, &self.plan).unwrap_or_else(|error| {
+            let failure = Failure::new(format!("The daemon did not mount {}: {error}", self.plan.dir.display()));
+            Outcome::Failed(failure.hint(format!("Its log is {}", log.display())))
+        });
+        let warnings = match outcome {
+            Outcome::Ready { warnings } => warnings,
+            Outcome::Failed(failure) => return Err(failure),
+        };
+        if let Some(before) = self.before {
+            await_answer(&self.plan.dir, before)
+                .map_err(|failure| failure.hint(format!("The daemon's log is {}", log.display())))?;
+        }
+        Ok(warnings)
+    }
+}
+
+fn log_path(plan: &MountPlan) -> PathBuf {
+    plan.log.clone().unwrap_or_else(|| plan.cache_dir.join("notefs.log"))
+}
+
+/// Has the kernel ask the daemon to end when the thread that starts it does; and starts with no signal held back.
+fn end_with_parent(command: &mut Command) {
+    // SAFETY: all calls are async-signal-safe and touch nothing but the new process.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        });
+    }
+    unblock_in(command);
 }
 
 /// Sends the plan and reads the outcome.
@@ -193,7 +241,7 @@ fn detach(socket: &UnixStream) -> Result<MountPlan, Failure> {
     let null = std::fs::File::open("/dev/null").map_err(Failure::io("open", Path::new("/dev/null")))?;
     rustix::stdio::dup2_stdin(&null).map_err(|e| failed(&e))?;
     if let Some(path) = &plan.log {
-        log::to_file(path, plan.verbose)?;
+        log::to_file(path, plan.log_look())?;
     }
     Ok(plan)
 }

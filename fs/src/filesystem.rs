@@ -17,10 +17,11 @@
 //! by [`guarded`] where the caller is another kernel.
 
 use crate::events::{Events, LocalChange};
+use crate::metrics::Metrics;
 use notefs_cache::{Error, Ino, Need, Replica};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 pub mod guarded;
@@ -29,9 +30,11 @@ pub mod permission;
 mod attributes;
 mod content;
 mod names;
+mod operation;
 mod waiting;
 
 pub use attributes::{STATE_XATTR, XATTR_VALUE_MAX_BYTES};
+pub(crate) use operation::Operation;
 pub use waiting::OPERATIONS_WAITING_MAX;
 
 use waiting::Waiting;
@@ -67,7 +70,7 @@ impl Caller {
 /// What an operation is called in logs, and what it is about.
 #[derive(Debug, Clone, Copy)]
 struct Call {
-    operation: &'static str,
+    operation: Operation,
     /// The directory for operations on names.
     ino: Ino,
     /// A second inode that is locked meanwhile, or the same.
@@ -75,7 +78,7 @@ struct Call {
 }
 
 impl Call {
-    fn new(operation: &'static str, ino: Ino) -> Call {
+    fn new(operation: Operation, ino: Ino) -> Call {
         Call {
             operation,
             ino,
@@ -105,6 +108,8 @@ pub struct Filesystem {
     runtime: Handle,
     waiting: Arc<Waiting>,
     events: Arc<Events>,
+    metrics: Arc<Metrics>,
+    stored_on_sync: bool,
 }
 
 impl Filesystem {
@@ -115,12 +120,29 @@ impl Filesystem {
             runtime,
             waiting: Arc::default(),
             events: Arc::default(),
+            metrics: Arc::default(),
+            stored_on_sync: false,
         }
+    }
+
+    /// Whether `fsync` and `close` wait for the bucket.
+    pub fn stored_on_sync(self, stored_on_sync: bool) -> Filesystem {
+        Filesystem { stored_on_sync, ..self }
     }
 
     /// The stream of changes.
     pub(crate) fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    /// What is counted of the operations.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// How many operations wait for the bucket now.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.count()
     }
 
     /// The replica that is served.
@@ -163,10 +185,11 @@ impl Filesystem {
         op: impl Fn(&Replica) -> Result<T, Error> + Send + 'static,
         done: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
-        match attempt(&self.replica, call, &op) {
-            Ok(value) => done(Ok(value)),
-            Err(Unanswered::Failed(errno)) => done(Err(errno)),
-            Err(Unanswered::Need(need)) => self.wait(call, need, op, done),
+        let begun = Instant::now();
+        match attempt(&self.replica, &self.metrics, call, &op) {
+            Ok(value) => self.answer(call, begun, Ok(value), done),
+            Err(Unanswered::Failed(errno)) => self.answer(call, begun, Err(errno), done),
+            Err(Unanswered::Need(need)) => self.wait((call, begun), need, op, done),
         }
     }
 
@@ -178,99 +201,126 @@ impl Filesystem {
         op: impl Fn(&Replica, &[u8]) -> Result<T, Error> + Send + 'static,
         done: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
-        match attempt(&self.replica, call, |replica| op(replica, bytes)) {
-            Ok(value) => done(Ok(value)),
-            Err(Unanswered::Failed(errno)) => done(Err(errno)),
+        let begun = Instant::now();
+        match attempt(&self.replica, &self.metrics, call, |replica| op(replica, bytes)) {
+            Ok(value) => self.answer(call, begun, Ok(value), done),
+            Err(Unanswered::Failed(errno)) => self.answer(call, begun, Err(errno), done),
             Err(Unanswered::Need(need)) => {
                 let bytes = bytes.to_vec();
-                self.wait(call, need, move |replica| op(replica, &bytes), done);
+                self.wait((call, begun), need, move |replica| op(replica, &bytes), done);
             }
         }
     }
 
+    fn answer<T>(&self, call: Call, begun: Instant, result: Result<T, Errno>, done: impl FnOnce(Result<T, Errno>)) {
+        self.metrics.took(call.operation, begun.elapsed());
+        done(result);
+    }
+
     fn wait<T: Send + 'static>(
         &self,
-        call: Call,
+        (call, begun): (Call, Instant),
         need: Need,
         op: impl Fn(&Replica) -> Result<T, Error> + Send + 'static,
         done: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
+        self.metrics.waited(call.operation);
         let Some(waiting) = self.waiting.begin([call.ino, call.other]) else {
             tracing::warn!(
-                operation = call.operation,
+                operation = call.operation.name(),
                 ino = call.ino,
                 waiting = OPERATIONS_WAITING_MAX,
                 "Too many operations wait for the bucket"
             );
+            self.metrics.failed(call.operation);
             return done(Err(Errno(libc::EIO)));
         };
-        let replica = Arc::clone(&self.replica);
+        let (replica, metrics) = (Arc::clone(&self.replica), Arc::clone(&self.metrics));
         drop(self.runtime.spawn(async move {
             let deadline = Duration::from_secs(OPERATION_DEADLINE_SECONDS);
-            let result = tokio::time::timeout(deadline, satisfy_and_retry(&replica, call, need, op)).await;
-            done(result.unwrap_or_else(|_elapsed| {
+            let result = tokio::time::timeout(deadline, satisfy_and_retry((&replica, &metrics), call, need, op)).await;
+            let result = result.unwrap_or_else(|_elapsed| {
+                metrics.failed(call.operation);
                 tracing::warn!(
-                    operation = call.operation,
+                    operation = call.operation.name(),
                     ino = call.ino,
                     ?deadline,
                     "The operation took too long"
                 );
                 Err(Errno(libc::EIO))
-            }));
+            });
+            metrics.took(call.operation, begun.elapsed());
+            done(result);
             drop(waiting); // once it is answered: until then the kernel holds the lock
         }));
     }
 }
 
 async fn satisfy_and_retry<T>(
-    replica: &Replica,
+    (replica, metrics): (&Replica, &Metrics),
     call: Call,
     mut need: Need,
     op: impl Fn(&Replica) -> Result<T, Error> + Send,
 ) -> Result<T, Errno> {
     for _ in 0..NEEDS_PER_OPERATION_MAX {
-        replica.satisfy(need).await.map_err(|error| judge(call, &error))?;
-        match attempt(replica, call, &op) {
+        replica
+            .satisfy(need)
+            .await
+            .map_err(|error| judge(call, metrics, &error))?;
+        match attempt(replica, metrics, call, &op) {
             Ok(value) => return Ok(value),
             Err(Unanswered::Failed(errno)) => return Err(errno),
             Err(Unanswered::Need(next)) => need = next,
         }
     }
     tracing::warn!(
-        operation = call.operation,
+        operation = call.operation.name(),
         ino = call.ino,
         ?need,
         "The operation needs ever more from the bucket"
     );
+    metrics.failed(call.operation);
     Err(Errno(libc::EIO))
 }
 
 /// Runs `op` once, safe against its panics.
-fn attempt<T>(replica: &Replica, call: Call, op: impl FnOnce(&Replica) -> Result<T, Error>) -> Result<T, Unanswered> {
+fn attempt<T>(
+    replica: &Replica,
+    metrics: &Metrics,
+    call: Call,
+    op: impl FnOnce(&Replica) -> Result<T, Error>,
+) -> Result<T, Unanswered> {
     match catch_unwind(AssertUnwindSafe(|| op(replica))) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(Error::Need(need))) => Err(Unanswered::Need(need)),
-        Ok(Err(error)) => Err(Unanswered::Failed(judge(call, &error))),
+        Ok(Err(error)) => Err(Unanswered::Failed(judge(call, metrics, &error))),
         Err(panic) => {
             let what = panic_text(panic.as_ref());
             tracing::error!(
-                operation = call.operation,
+                operation = call.operation.name(),
                 ino = call.ino,
                 "The operation panicked: {what}"
             );
+            metrics.failed(call.operation);
             Err(Unanswered::Failed(Errno(libc::EIO)))
         }
     }
 }
 
 /// The errno for an error, and its one log line if no program can have expected it.
-fn judge(call: Call, error: &Error) -> Errno {
+fn judge(call: Call, metrics: &Metrics, error: &Error) -> Errno {
     let errno = error.errno();
     if matches!(error, Error::Posix(_)) {
-        tracing::trace!(operation = call.operation, ino = call.ino, errno, "Refused: {error}");
+        tracing::trace!(
+            operation = call.operation.name(),
+            ino = call.ino,
+            errno,
+            "Refused: {error}"
+        );
     } else {
+        metrics.failed(call.operation);
         tracing::warn!(
-            operation = call.operation,
+            operation = call.operation.name(),
             ino = call.ino,
             errno,
             "The operation failed: {error}"

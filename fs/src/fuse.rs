@@ -230,6 +230,11 @@ impl FuseSession {
         }
     }
 
+    /// Whether the mount is there and its requests are answered, as far as that shows without touching it.
+    pub fn is_answering(&self) -> bool {
+        !self.is_ended() && is_connected(&self.channel) && self.pulse.is_well(&self.channel)
+    }
+
     /// Breaks the connection off, so that everybody who waits for it gets an error, and takes the mount away.
     pub fn abort(&self) -> io::Result<()> {
         let is_ours = self.device.is_some() && mount_table::device_of(&self.mountpoint) == self.device;

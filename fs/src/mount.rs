@@ -13,6 +13,8 @@
 
 mod care;
 mod front_end;
+mod observe;
+mod open;
 pub(crate) mod point;
 mod remount;
 mod report;
@@ -20,7 +22,7 @@ mod serve;
 mod signals;
 pub(crate) mod system_mount;
 
-use crate::bridge::{Bridge, index_failure, limit_heaps};
+use crate::bridge::{Bridge, limit_heaps};
 use crate::config::MountPlan;
 use crate::control::protocol::Left;
 use crate::control::registry::{Record, Registry, start_ticks};
@@ -28,30 +30,26 @@ use crate::control::server::{self, Connections};
 use crate::events::Events;
 use crate::failure::Failure;
 use crate::filesystem::Filesystem;
+use crate::metrics::server as pages;
+use crate::service;
 use front_end::FrontEnd;
-use notefs_cache::clock::SystemClock;
+use notefs_cache::Replica;
 use notefs_cache::replica::Owed;
-use notefs_cache::store::{Store, StoreError, StoreUrl, open_store, preflight};
-use notefs_cache::{Options, Replica};
-use notefs_indexer::{Index, IndexError};
+use notefs_cache::store::StoreError;
+use observe::Observed;
+use open::{open_index, open_replica, reach_store, use_credentials};
 use point::Underneath;
 use remount::Remounts;
 use serve::Desk;
 use signals::Signals;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-
-/// How long the store may take to answer the first question.
-const PREFLIGHT_DEADLINE_SECONDS: u64 = 30;
-
-/// Longest wait for the bucket on behalf of one operation of a program.
-const REMOTE_DEADLINE_SECONDS: u64 = 30;
 
 /// How long a signal, or an `umount` from outside, lets the store take what is left.
 const DRAIN_DEADLINE_SECONDS: u64 = 60;
@@ -124,6 +122,7 @@ pub(crate) fn run(
     ready: &mut dyn FnMut(Vec<String>) -> Result<(), Failure>,
 ) -> Result<Left, Failure> {
     limit_heaps();
+    use_credentials(plan);
     let signals = Signals::block()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
@@ -136,7 +135,11 @@ pub(crate) fn run(
     signals.listen(ends_sender.clone(), hurry_sender)?;
     let (mut mount, warnings) = Mount::start(plan, runtime, ends_sender.clone())?;
     let end = match ready(warnings) {
-        Ok(()) => mount.wait((&ends, &ends_sender)),
+        Ok(()) => {
+            let observed = mount.observed.clone();
+            service::ready(plan.dir.display(), move || observed.is_serving());
+            mount.wait((&ends, &ends_sender))
+        }
         Err(failure) => {
             mount.finish(End::Gone, hurry);
             return Err(failure);
@@ -160,6 +163,7 @@ struct Mount {
     connections: Connections,
     remaining: Arc<Remaining>,
     events: Arc<Events>,
+    observed: Arc<Observed>,
 }
 
 impl Mount {
@@ -187,8 +191,11 @@ impl Mount {
         let socket = registry.socket_path(&plan.dir)?;
         let listener = server::bind(&socket)?;
         let underneath = open_underneath(plan)?;
+        let place = plan.metrics.as_ref();
+        let pages = place.map(|place| pages::bind(place, runtime.handle())).transpose()?;
         replica.start();
-        let filesystem = Arc::new(Filesystem::new(replica.clone(), runtime.handle().clone()));
+        let filesystem = Filesystem::new(replica.clone(), runtime.handle().clone()).stored_on_sync(plan.stored_on_sync);
+        let filesystem = Arc::new(filesystem);
         let events = filesystem.events().clone();
         let front_end = Arc::new(FrontEnd::start(plan, &store_name, filesystem.clone())?);
         if let Some(underneath) = &underneath {
@@ -197,6 +204,11 @@ impl Mount {
         let record = record_of(plan, (store_name, socket), underneath.as_ref());
         registry.add(&record)?;
         let remaining = Arc::new(Remaining::default());
+        let observed = Arc::new(Observed::new(filesystem.clone(), index.clone(), bridge.clone()));
+        observed.now_served_by(&front_end);
+        if let Some(pages) = pages {
+            pages::serve(pages, observed.clone(), runtime.handle());
+        }
         let desk = Desk {
             record,
             read_only: plan.read_only,
@@ -222,6 +234,7 @@ impl Mount {
             connections,
             remaining,
             events,
+            observed,
         };
         mount.watch_session(&ends);
         if cache_is_new {
@@ -271,6 +284,8 @@ impl Mount {
             End::Signal(_) | End::Gone | End::Stuck(_) => (Duration::from_secs(DRAIN_DEADLINE_SECONDS), None),
         };
         let until = Instant::now() + timeout;
+        self.observed.now_ending();
+        service::stopping(timeout);
         self.drain(until, hurry.clone());
         let was_busy = self.unmount(*hurry.borrow());
         self.events.end();
@@ -378,75 +393,6 @@ fn left_names(replica: &Replica, owed_count: u64) -> Vec<String> {
         tracing::warn!("Could not look up what is not stored: {error}");
         Vec::new()
     })
-}
-
-fn open_replica(plan: &MountPlan, store: Arc<dyn Store>, runtime: &Runtime) -> Result<Arc<Replica>, Failure> {
-    let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
-    replica.set_dirty_limit(plan.dirty_limit_bytes);
-    Ok(replica)
-}
-
-fn options(plan: &MountPlan) -> Options {
-    Options {
-        cache_dir: plan.cache_dir.clone(),
-        cache_size_bytes: plan.cache_size_bytes,
-        write_back: plan.write_back,
-        poll: plan.poll,
-        read_only: plan.read_only,
-        default_uid: rustix::process::getuid().as_raw(),
-        default_gid: rustix::process::getgid().as_raw(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        remote_deadline: Duration::from_secs(REMOTE_DEADLINE_SECONDS),
-        clock: Arc::new(SystemClock::default()),
-    }
-}
-
-/// Opens the store and asks it one question. A store that is away is no reason to refuse notes that are cached.
-fn reach_store(plan: &MountPlan, runtime: &Runtime) -> Result<(Arc<dyn Store>, Vec<String>), Failure> {
-    let url = StoreUrl::parse(&plan.store).map_err(store_failure)?;
-    let deadline = Duration::from_secs(PREFLIGHT_DEADLINE_SECONDS);
-    runtime.block_on(async {
-        let store = open_store(&url).await.map_err(store_failure)?;
-        let trouble = match tokio::time::timeout(deadline, preflight(store.as_ref())).await {
-            Ok(Ok(())) => return Ok((store, Vec::new())),
-            Ok(Err(error)) if !error.retryable => return Err(store_failure(error)),
-            Ok(Err(error)) => store_failure(error),
-            Err(_) => Failure::new(format!(
-                "The store {} did not answer within {PREFLIGHT_DEADLINE_SECONDS} s",
-                store.name()
-            ))
-            .hint("Check the network and the endpoint"),
-        };
-        if !Replica::exists(&plan.cache_dir) {
-            return Err(trouble);
-        }
-        tracing::warn!("Mounting without the store: {trouble}");
-        let warning = format!("{trouble}. Cached notes can be read, and changes are kept until the store is back");
-        Ok((store, vec![warning]))
-    })
-}
-
-/// Opens the index. It can always be made anew from the notes, so one that cannot be used is moved aside.
-fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
-    let path = cache_dir.join("index.db");
-    let is_new = !path.exists();
-    match Index::open(&path) {
-        Ok(index) => Ok((index, path, is_new)),
-        Err(error @ (IndexError::Corrupt { .. } | IndexError::Newer { .. })) => {
-            let reason = index_failure(error).message;
-            tracing::warn!("{reason}; it is made anew, and the old one is kept as index.db.corrupt");
-            for suffix in ["", "-wal", "-shm"] {
-                let old = cache_dir.join(format!("index.db{suffix}"));
-                let aside = cache_dir.join(format!("index.db.corrupt{suffix}"));
-                match std::fs::rename(&old, &aside) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(Failure::io("move", &old)(error)),
-                    _ => {}
-                }
-            }
-            Ok((Index::open(&path).map_err(index_failure)?, path, true))
-        }
-        Err(error) => Err(index_failure(error)),
-    }
 }
 
 /// What commands find the mount by.

@@ -109,19 +109,23 @@ impl Supervisor {
         }
     }
 
-    /// The next signal within `wait`, and whether the kernel sent it.
     fn next_signal(&self, wait: Duration) -> Option<(libc::c_int, bool)> {
-        let timeout = libc::timespec {
-            tv_sec: wait.as_secs().cast_signed(),
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        };
-        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        // SAFETY: all three point to values that live here; the kernel fills `info` where it answers a signal.
-        let signal = unsafe { libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), &raw const timeout) };
-        // SAFETY: zeroed is a valid value of it, too.
-        let code = unsafe { info.assume_init() }.si_code;
-        (signal > 0).then_some((signal, code == SENT_BY_KERNEL))
+        next_signal(&self.set, wait)
     }
+}
+
+/// The next of the signals that are held back, within `wait`, and whether the kernel sent it.
+pub(crate) fn next_signal(set: &libc::sigset_t, wait: Duration) -> Option<(libc::c_int, bool)> {
+    let timeout = libc::timespec {
+        tv_sec: wait.as_secs().cast_signed(),
+        tv_nsec: i64::from(wait.subsec_nanos()),
+    };
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: all three point to values that live here; the kernel fills `info` where it answers a signal.
+    let signal = unsafe { libc::sigtimedwait(set, info.as_mut_ptr(), &raw const timeout) };
+    // SAFETY: zeroed is a valid value of it, too.
+    let code = unsafe { info.assume_init() }.si_code;
+    (signal > 0).then_some((signal, code == SENT_BY_KERNEL))
 }
 
 /// Holds signals back from this thread and all that it starts; answers their set, to wait for them.
@@ -149,7 +153,7 @@ pub(crate) fn block_signals(signals: impl IntoIterator<Item = libc::c_int>) -> R
 }
 
 /// The command begins with the signals as any program does.
-fn unblock_in(command: &mut Command) {
+pub(crate) fn unblock_in(command: &mut Command) {
     // SAFETY: both calls are async-signal-safe and touch nothing but the new process's mask.
     unsafe {
         command.pre_exec(|| {

@@ -5,6 +5,7 @@ use super::content::is_stored;
 use crate::error::Result;
 use crate::state::{Mutation, Place};
 use crate::types::Ino;
+use std::sync::atomic::Ordering;
 
 /// Contents looked at in one round, so that a cache full of unsaved work costs little.
 const LOOKED_AT_MAX: usize = 512;
@@ -54,6 +55,7 @@ impl Replica {
             inode.place = Place::Nowhere;
             inode.base_version = inode.content_version;
             op.put(&inode);
+            self.evictions.fetch_add(1, Ordering::Relaxed);
             Ok(blob)
         })?;
         self.remove_blob(blob.then_some(ino));

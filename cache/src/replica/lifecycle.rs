@@ -67,6 +67,7 @@ impl Replica {
             opened_ms: options.clock.monotonic_ms(),
             disk_full: AtomicBool::new(false),
             disk_short: AtomicBool::new(false),
+            evictions: AtomicU64::new(0),
             unweighed_bytes: AtomicU64::new(0),
             writer_id,
             bears_metadata: AtomicBool::new(bears_metadata),

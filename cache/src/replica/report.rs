@@ -81,6 +81,8 @@ pub struct ReplicaStatus {
     pub cache_bytes: u64,
     /// `Options::cache_size_bytes`.
     pub cache_limit_bytes: u64,
+    /// Contents dropped since the replica was opened to keep it so.
+    pub evictions: u64,
     /// Requests made to the store since the replica was opened.
     pub requests: RequestCounts,
     /// How what others write is followed.
@@ -189,6 +191,7 @@ impl Replica {
     pub fn status(&self) -> ReplicaStatus {
         let owed = self.owed();
         let held = self.held_changes();
+        let unlisted_directories = self.unlisted_directories();
         if let Err(error) = self.state.commit() {
             tracing::warn!(%error, "Could not commit before a status; its counts may be a moment old");
         }
@@ -210,15 +213,22 @@ impl Replica {
             in_flight: self.pusher.in_flight_count(),
             cache_bytes: tables.local_bytes + tables.bases_bytes(),
             cache_limit_bytes: self.options.cache_size_bytes,
+            evictions: self.evictions.load(Ordering::Relaxed),
             requests: self.store.requests(),
             pull: self.pull_status(),
             store_reachable: !self.store_unreachable(),
             last_error: self.problem(),
-            unlisted_directories: tables.count("inode WHERE kind = 1 AND known = 0").unwrap_or(0),
+            unlisted_directories,
             skipped_keys: skipped.collect(),
             skipped_key_count: tables.count("skipped").unwrap_or(0),
             conflicts: tables.conflicts().map_or(0, |conflicts| conflicts.len() as u64),
         }
+    }
+
+    /// Directories whose names are not known yet.
+    pub fn unlisted_directories(&self) -> u64 {
+        let mut tables = self.state.lock();
+        tables.count("inode WHERE kind = 1 AND known = 0").unwrap_or(0)
     }
 
     fn pull_status(&self) -> PullStatus {

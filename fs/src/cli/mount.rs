@@ -19,6 +19,9 @@ const END_DEADLINE_SECONDS: u64 = 5;
 
 /// Runs the command.
 pub(super) fn run(args: &MountArgs) -> Outcome {
+    if let Some(file) = &args.fleet {
+        return super::fleet::run(file, args);
+    }
     if args.foreground {
         let (plan, _) = prepare(args)?;
         return serve_here(&plan, &mut || Ok(()));
@@ -40,9 +43,12 @@ pub(super) fn start_daemon(args: &MountArgs) -> Result<MountPlan, Failure> {
     Ok(plan)
 }
 
-/// The plan, with folder, store and cache made ready; and whether the cache is new.
 fn prepare(args: &MountArgs) -> Result<(MountPlan, bool), Failure> {
-    let mut plan = config::plan(args, &Places::from_environment()?)?;
+    make_ready(config::plan(args, &Places::from_environment()?)?)
+}
+
+/// The plan, with folder, store and cache made ready; and whether the cache is new.
+pub(super) fn make_ready(mut plan: MountPlan) -> Result<(MountPlan, bool), Failure> {
     plan.dir = point::locate(&plan.dir)?;
     if rejoins(&mut plan)? {
         output::note(format_args!(
@@ -133,8 +139,8 @@ fn clear_unused_cache(plan: &MountPlan, failure: &Failure) {
 /// Serves in this process: logs to stderr, or to a file if one was asked for. Calls `ready` when programs are served.
 pub(super) fn serve_here(plan: &MountPlan, ready: &mut dyn FnMut() -> Result<(), Failure>) -> Outcome {
     match &plan.log {
-        Some(path) => log::to_file(path, plan.verbose)?,
-        None => log::to_stderr(plan.verbose),
+        Some(path) => log::to_file(path, plan.log_look())?,
+        None => log::to_stderr(plan.log_look()),
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let left = crate::mount::run(plan, &mut |warnings| {

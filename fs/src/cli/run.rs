@@ -10,6 +10,7 @@ use crate::control::client;
 use crate::control::protocol::{Answer, Left, Request};
 use crate::control::registry::Record;
 use crate::failure::{EXIT_NOT_STORED, Failure};
+use crate::service;
 use crate::supervise::{Ended, Supervisor};
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +23,9 @@ const EXIT_DEADLINE_SECONDS: u64 = 10;
 
 /// Runs the command.
 pub(super) fn run(args: &RunArgs) -> Outcome {
+    if args.mount.fleet.is_some() {
+        return Err(Failure::usage("`notefs run` makes one mount").hint("Use `notefs mount --fleet FILE`"));
+    }
     if args.mount.foreground {
         return Err(Failure::usage("`notefs run` needs its own process for the mount").hint("Leave --foreground out"));
     }
@@ -29,7 +33,9 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     let supervisor = Supervisor::new()?;
     let plan = mount::start_daemon(&args.mount)?;
     let record = mount_at(&plan.dir)?;
+    service::ready(plan.dir.display(), || true);
     let ended = command(args, &supervisor, &record, &plan.dir);
+    service::stopping(args.drain);
     let taken = snapshot(args, &record);
     let left = leave(&record, args.drain);
     let code = conclude(&record, ended?, left)?;

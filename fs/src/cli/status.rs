@@ -6,14 +6,19 @@ use super::args::StatusArgs;
 use super::units::{show_bytes, show_count, show_ms, show_things};
 use super::{Outcome, find_mount, output, wait};
 use crate::control::client;
+use crate::control::fleet_record::FleetRecord;
 use crate::control::protocol::{Answer, FileReport, MountStatus, Request};
-use crate::control::registry::{Record, Registry};
-use crate::failure::Failure;
+use crate::control::registry::{Record, Registry, absolute};
+use crate::failure::{EXIT_FAILED, Failure};
+use std::path::Path;
 
 /// Runs the command.
 pub(super) fn run(args: &StatusArgs) -> Outcome {
     match &args.path {
         Some(path) => {
+            if let Some(fleet) = fleet_of(path) {
+                return one_fleet(&fleet, args);
+            }
             let (record, below) = find_mount(Some(path))?;
             if below.is_empty() {
                 one_mount(&record, args)
@@ -43,7 +48,8 @@ fn all_mounts(args: &StatusArgs) -> Outcome {
         output::json(&statuses)?;
         return Ok(code);
     }
-    if records.is_empty() {
+    let fleets = FleetRecord::live(&Registry::of_this_user());
+    if records.is_empty() && fleets.is_empty() {
         output::note("Nothing is mounted");
     }
     for (position, status) in statuses.iter().enumerate() {
@@ -52,7 +58,59 @@ fn all_mounts(args: &StatusArgs) -> Outcome {
         }
         output::line(mount_block(status))?;
     }
+    for (position, fleet) in fleets.iter().enumerate() {
+        if position + statuses.len() > 0 {
+            output::line("")?;
+        }
+        output::line(fleet_block(fleet))?;
+    }
     Ok(code)
+}
+
+/// The fleet whose file this is.
+fn fleet_of(path: &Path) -> Option<FleetRecord> {
+    let path = absolute(path).ok()?;
+    let fleets = FleetRecord::live(&Registry::of_this_user());
+    fleets.into_iter().find(|fleet| fleet.file == path)
+}
+
+fn one_fleet(fleet: &FleetRecord, args: &StatusArgs) -> Outcome {
+    if args.json {
+        output::json(fleet)?
+    } else {
+        output::line(fleet_block(fleet))?
+    }
+    let all_run = fleet.mounts.iter().all(|row| row.state == "running");
+    Ok(if all_run { 0 } else { EXIT_FAILED })
+}
+
+/// The block for one fleet, without a final newline.
+fn fleet_block(fleet: &FleetRecord) -> String {
+    let mut lines = vec![format!(
+        "fleet of {} (pid {})",
+        output::printable(&fleet.file.display().to_string()),
+        fleet.pid
+    )];
+    if let Some(error) = &fleet.file_error {
+        lines.push(format!(
+            "  the file as it is now is not taken: {}",
+            output::printable(error)
+        ));
+    }
+    for row in &fleet.mounts {
+        let restarts = match row.restarts {
+            0 => String::new(),
+            count => format!(", {}", show_things(count, "restart")),
+        };
+        let error = row.last_error.as_ref().filter(|_| row.state != "running");
+        let error = error.map_or(String::new(), |error| format!(": {error}"));
+        let dir = row.dir.display();
+        lines.push(output::printable(&format!(
+            "  {:<16} {}{restarts} at {dir}{error}",
+            row.name, row.state
+        )));
+    }
+    lines.join("\n")
 }
 
 fn one_mount(record: &Record, args: &StatusArgs) -> Outcome {

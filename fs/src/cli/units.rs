@@ -46,6 +46,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is too long"))
 }
 
+/// Parses a count of things a second, at least 1.
+pub(crate) fn parse_rate(text: &str) -> Result<u32, String> {
+    match text.trim().parse() {
+        Ok(rate) if rate > 0 => Ok(rate),
+        _ => Err(format!("`{text}` is no count per second; write it like 50")),
+    }
+}
+
 /// How long something is kept, or that it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Keep(pub(crate) Option<Duration>);

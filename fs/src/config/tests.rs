@@ -1,5 +1,6 @@
 //! Tests of the plan of a mount.
 
+use super::file::parse as parse_config;
 use super::*;
 use crate::cli::args::{Cli, Command};
 use clap::Parser;
@@ -25,7 +26,7 @@ fn args(line: &str) -> MountArgs {
 fn a_configuration_is_read() {
     let config = parse_config("store = 's3://b'\ncache-size = '2G'\nread-only = true\n").unwrap();
     assert_eq!(config.store.as_deref(), Some("s3://b"));
-    assert_eq!(config.cache_size.as_deref(), Some("2G"));
+    assert_eq!(config.cache_size, Some(2 << 30));
     assert_eq!(config.read_only, Some(true));
 }
 

@@ -106,6 +106,11 @@ impl Registry {
         Ok(())
     }
 
+    /// Where the records lie.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where the socket of a mount lies; the mount point's hash keeps it short.
     pub(crate) fn socket_path(&self, mountpoint: &Path) -> Result<PathBuf, Failure> {
         let path = self.path_of(mountpoint, "sock");

@@ -18,6 +18,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// A log file that has grown beyond this becomes `….1`, and the one of that name goes.
 const LOG_SIZE_MAX_BYTES: u64 = 16 << 20;
 
+/// How lines look, and which are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// A JSON object a line.
+    pub(crate) json: bool,
+    /// 0 errors, 1 warnings, 2 rare events, 3 decisions, 4 everything.
+    pub(crate) level: u8,
+}
+
 /// Opens a log file for appending, readable by its owner only; begins a new one if it is full.
 pub(crate) fn open(path: &Path) -> Result<File, Failure> {
     let open = || {
@@ -36,12 +45,12 @@ fn rotated(path: &Path) -> PathBuf {
 }
 
 /// Logs to stderr from now on.
-pub(crate) fn to_stderr(verbose: u8) {
-    install(BoxMakeWriter::new(io::stderr), io::stderr().is_terminal(), verbose);
+pub(crate) fn to_stderr(look: Look) {
+    install(BoxMakeWriter::new(io::stderr), io::stderr().is_terminal(), look);
 }
 
 /// Logs to a file from now on.
-pub(crate) fn to_file(path: &Path, verbose: u8) -> Result<(), Failure> {
+pub(crate) fn to_file(path: &Path, look: Look) -> Result<(), Failure> {
     let file = open(path)?;
     let size_bytes = file.metadata().map_or(0, |metadata| metadata.len());
     let follows_output = !io::stderr().is_terminal();
@@ -51,25 +60,33 @@ pub(crate) fn to_file(path: &Path, verbose: u8) -> Result<(), Failure> {
         size_bytes,
         follows_output,
     };
-    install(BoxMakeWriter::new(Mutex::new(log)), false, verbose);
+    install(BoxMakeWriter::new(Mutex::new(log)), false, look);
     Ok(())
 }
 
-fn install(writer: BoxMakeWriter, colours: bool, verbose: u8) {
-    let own = match verbose {
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
+fn install(writer: BoxMakeWriter, colours: bool, look: Look) {
+    let own = match look.level {
+        0 => LevelFilter::ERROR,
+        1 => LevelFilter::WARN,
+        2 => LevelFilter::INFO,
+        3 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
     let kept = Targets::new()
         .with_target("notefs", own)
-        .with_default(LevelFilter::WARN);
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(colours)
-        .with_filter(kept);
+        .with_default(LevelFilter::WARN.min(own));
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let registry = tracing_subscriber::registry();
     // Only a second installation in one process can fail, and then the first goes on.
-    tracing_subscriber::registry().with(layer).try_init().ok();
+    if look.json {
+        let layer = layer.json().flatten_event(true).with_ansi(false);
+        registry.with(layer.with_filter(kept)).try_init().ok();
+    } else {
+        registry
+            .with(layer.with_ansi(colours).with_filter(kept))
+            .try_init()
+            .ok();
+    }
 }
 
 /// A log file that begins anew when it is full.

@@ -1,6 +1,6 @@
 //! Operations on attributes: stat, chmod and its kin, symlink targets, extended attributes, free space.
 
-use super::{Call, Errno, Filesystem};
+use super::{Call, Errno, Filesystem, Operation};
 use crate::events::LocalChange;
 use notefs_cache::{Attr, AttrChange, Error, FileKind, Ino, Replica, SpaceUsage, XattrMode};
 
@@ -37,7 +37,7 @@ fn classify(name: &[u8]) -> XattrName {
 impl Filesystem {
     /// The inode's attributes.
     pub fn attr(&self, ino: Ino, done: impl FnOnce(Result<Attr, Errno>) + Send + 'static) {
-        self.run(Call::new("attr", ino), move |replica| replica.attr(ino), done);
+        self.run(Call::new(Operation::Attr, ino), move |replica| replica.attr(ino), done);
     }
 
     /// Changes attributes; answers the new ones. A new owner or group clears setuid and setgid of all but directories.
@@ -50,12 +50,16 @@ impl Filesystem {
             }
             replica.set_attr(ino, &change)
         };
-        self.run(Call::new("set_attr", ino), op, done);
+        self.run(Call::new(Operation::SetAttr, ino), op, done);
     }
 
     /// A symlink's target.
     pub fn read_link(&self, ino: Ino, done: impl FnOnce(Result<Vec<u8>, Errno>) + Send + 'static) {
-        self.run(Call::new("read_link", ino), move |replica| replica.read_link(ino), done);
+        self.run(
+            Call::new(Operation::ReadLink, ino),
+            move |replica| replica.read_link(ino),
+            done,
+        );
     }
 
     /// The value of an extended attribute.
@@ -66,13 +70,13 @@ impl Filesystem {
             XattrName::Capability => Err(Error::Posix(libc::ENODATA)),
             XattrName::Ordinary => replica.xattr(ino, name),
         };
-        self.run_with(Call::new("xattr", ino), name, op, done);
+        self.run_with(Call::new(Operation::Xattr, ino), name, op, done);
     }
 
     /// The names of the extended attributes.
     pub fn list_xattrs(&self, ino: Ino, done: impl FnOnce(Result<Vec<Vec<u8>>, Errno>) + Send + 'static) {
         self.run(
-            Call::new("list_xattrs", ino),
+            Call::new(Operation::ListXattrs, ino),
             move |replica| replica.list_xattrs(ino),
             done,
         );
@@ -98,7 +102,7 @@ impl Filesystem {
                 XattrName::Ordinary => replica.set_xattr(ino, &name, &value, mode),
             }
         };
-        self.run(Call::new("set_xattr", ino), op, done);
+        self.run(Call::new(Operation::SetXattr, ino), op, done);
     }
 
     /// Removes an extended attribute.
@@ -109,12 +113,16 @@ impl Filesystem {
             XattrName::Capability => Err(Error::Posix(libc::ENODATA)),
             XattrName::Ordinary => replica.remove_xattr(ino, name),
         };
-        self.run_with(Call::new("remove_xattr", ino), name, op, done);
+        self.run_with(Call::new(Operation::RemoveXattr, ino), name, op, done);
     }
 
     /// Space and inodes.
     pub fn space(&self, done: impl FnOnce(Result<SpaceUsage, Errno>) + Send + 'static) {
-        self.run(Call::new("space", notefs_cache::ROOT_INO), Replica::space, done);
+        self.run(
+            Call::new(Operation::Space, notefs_cache::ROOT_INO),
+            Replica::space,
+            done,
+        );
     }
 }
 

@@ -1,9 +1,11 @@
 //! Operations on content: read, write, allocate, seek, copy, sync.
 
-use super::{Call, Errno, Filesystem, attempt};
+use super::{Call, Errno, Filesystem, Operation, attempt, judge};
 use crate::events::LocalChange;
 use bytes::Bytes;
 use notefs_cache::{AllocateMode, AttrChange, Error, Ino, Replica, SeekTarget};
+use std::sync::Arc;
+use std::time::Instant;
 
 const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
@@ -13,7 +15,7 @@ impl Filesystem {
     /// Reads up to `length` bytes at `offset`; shorter only at the end of the file.
     pub fn read(&self, ino: Ino, offset: u64, length: usize, done: impl FnOnce(Result<Bytes, Errno>) + Send + 'static) {
         self.run(
-            Call::new("read", ino),
+            Call::new(Operation::Read, ino),
             move |replica| replica.read(ino, offset, length),
             done,
         );
@@ -31,7 +33,7 @@ impl Filesystem {
         let done = self.telling(|| LocalChange::Inode(ino), done);
         let op =
             move |replica: &Replica, data: &[u8]| replica.write(ino, offset, data, clear_setid).map(|()| data.len());
-        self.run_with(Call::new("write", ino), data, op, done);
+        self.run_with(Call::new(Operation::Write, ino), data, op, done);
     }
 
     /// Reserves or zeroes a range.
@@ -48,7 +50,7 @@ impl Filesystem {
             replica.allocate(ino, mode, offset, length)?;
             clear_setid_after_change(replica, ino, clear_setid)
         };
-        self.run(Call::new("allocate", ino), op, done);
+        self.run(Call::new(Operation::Allocate, ino), op, done);
     }
 
     /// The next data or hole at or after `offset`.
@@ -60,7 +62,7 @@ impl Filesystem {
         done: impl FnOnce(Result<u64, Errno>) + Send + 'static,
     ) {
         self.run(
-            Call::new("seek", ino),
+            Call::new(Operation::Seek, ino),
             move |replica| replica.seek(ino, offset, target),
             done,
         );
@@ -81,15 +83,25 @@ impl Filesystem {
             clear_setid_after_change(replica, to.0, clear_setid && copied > 0)?;
             Ok(copied)
         };
-        self.run(Call::new("copy_range", to.0), op, done);
+        self.run(Call::new(Operation::CopyRange, to.0), op, done);
     }
 
-    /// Makes everything written so far *synced*.
+    /// Makes everything written so far *synced*; where the mount promises more of `fsync`, waits until the file is *stored*. Of a
+    /// directory, that means all that is owed now.
     pub fn sync(&self, ino: Ino, done: impl FnOnce(Result<(), Errno>) + Send + 'static) {
-        let call = Call::new("sync", ino);
-        let done = move |result: Result<(), Error>| done(result.map_err(|error| super::judge(call, &error)));
+        let call = Call::new(Operation::Sync, ino);
+        let (begun, metrics) = (Instant::now(), Arc::clone(&self.metrics));
+        let done = move |result: Result<(), Error>| {
+            metrics.took(call.operation, begun.elapsed());
+            done(result.map_err(|error| judge(call, &metrics, &error)));
+        };
+        if self.stored_on_sync {
+            let replica = Arc::clone(&self.replica);
+            drop(self.runtime.spawn(async move { done(replica.store_now(ino).await) }));
+            return;
+        }
         // A panic drops `done`, and a front end answers EIO for what is dropped.
-        drop(attempt(&self.replica, call, move |replica| {
+        drop(attempt(&self.replica, &self.metrics, call, move |replica| {
             replica.sync(Box::new(done));
             Ok(())
         }));

@@ -8,7 +8,7 @@
 //! (`filesystem`), any protocol.
 
 use super::permission::{self, EXECUTE, READ, User, WRITE};
-use super::{Call, Errno, Filesystem};
+use super::{Call, Errno, Filesystem, Operation};
 use crate::events::LocalChange;
 use bytes::Bytes;
 use notefs_cache::{
@@ -77,7 +77,7 @@ impl Guarded {
     /// The inode's attributes.
     pub fn attr(&self, ino: Ino, done: impl FnOnce(Result<Attr, Errno>) + Send + 'static) {
         self.filesystem
-            .run(Call::new("attr", ino), move |replica| live(replica, ino), done);
+            .run(Call::new(Operation::Attr, ino), move |replica| live(replica, ino), done);
     }
 
     /// Changes attributes; only if the change time is still `guard`, where one is given, else [`CHANGED_MEANWHILE`].
@@ -97,13 +97,13 @@ impl Guarded {
             let change = permission::judge_change(&user, before, &change).map_err(Error::Posix)?;
             replica.set_attr(ino, &change).map(drop)
         };
-        self.change(Call::new("set_attr", ino), op, done);
+        self.change(Call::new(Operation::SetAttr, ino), op, done);
     }
 
     /// A symlink's target.
     pub fn read_link(&self, ino: Ino, done: impl FnOnce(Changed<Vec<u8>>) + Send + 'static) {
         let op = move |replica: &Replica, _: &Attr| replica.read_link(ino);
-        self.look(Call::new("read_link", ino), op, done);
+        self.look(Call::new(Operation::ReadLink, ino), op, done);
     }
 
     /// Reads up to `length` bytes at `offset`; shorter only at the end of the file.
@@ -118,7 +118,7 @@ impl Guarded {
             permission::may_transfer(&user, attr, READ).map_err(Error::Posix)?;
             replica.read(ino, offset, length)
         };
-        self.look(Call::new("read", ino), op, done);
+        self.look(Call::new(Operation::Read, ino), op, done);
     }
 
     /// Writes all of `data`; *written* when it answers.
@@ -134,7 +134,7 @@ impl Guarded {
             permission::may_transfer(&user, attr, WRITE).map_err(Error::Posix)?;
             replica.write(ino, offset, &data, !user.is_root())
         };
-        self.change(Call::new("write", ino), op, done);
+        self.change(Call::new(Operation::Write, ino), op, done);
     }
 
     /// Makes everything written so far *synced*.
@@ -177,7 +177,7 @@ impl Guarded {
                 entries: replica.read_dir(dir, cookie, limit)?,
             })
         };
-        self.look(Call::new("read_dir", dir), op, done);
+        self.look(Call::new(Operation::ReadDir, dir), op, done);
     }
 
     /// The directory at a path below the root, symlinks not followed.
@@ -191,7 +191,7 @@ impl Guarded {
             Ok(attr)
         };
         self.filesystem
-            .run(Call::new("resolve", notefs_cache::ROOT_INO), op, done);
+            .run(Call::new(Operation::Resolve, notefs_cache::ROOT_INO), op, done);
     }
 
     /// Space and inodes.

@@ -1,6 +1,6 @@
 //! Operations on names: look up, make, link, remove, rename, list, forget.
 
-use super::{Call, Errno, Filesystem};
+use super::{Call, Errno, Filesystem, Operation};
 use crate::events::{EventKind, LocalChange};
 use notefs_cache::{Attr, DirEntry, Error, FileKind, Ino, NewInode, ROOT_INO, RenameMode, Replica};
 use notefs_cache::{NAME_LENGTH_MAX_BYTES, SYMLINK_LENGTH_MAX_BYTES};
@@ -12,7 +12,7 @@ impl Filesystem {
             check_name(name)?;
             replica.lookup(parent, name).map(|attr| retained(replica, attr))
         };
-        self.run_with(Call::new("lookup", parent), name, op, done);
+        self.run_with(Call::new(Operation::Lookup, parent), name, op, done);
     }
 
     /// Makes an inode of any kind and retains it.
@@ -35,7 +35,7 @@ impl Filesystem {
             }
             replica.create(parent, name, &new).map(|attr| retained(replica, attr))
         };
-        self.run_with(Call::new("create", parent), name, op, done);
+        self.run_with(Call::new(Operation::Create, parent), name, op, done);
     }
 
     /// Gives an inode one more name, and retains it.
@@ -48,7 +48,7 @@ impl Filesystem {
             check_name(name)?;
             replica.link(ino, parent, name).map(|attr| retained(replica, attr))
         };
-        self.run_with(Call::new("link", parent).with(ino), name, op, done);
+        self.run_with(Call::new(Operation::Link, parent).with(ino), name, op, done);
     }
 
     /// Removes a name of anything but a directory.
@@ -61,7 +61,7 @@ impl Filesystem {
             check_name(name)?;
             replica.unlink(parent, name)
         };
-        self.run_with(Call::new("unlink", parent), name, op, done);
+        self.run_with(Call::new(Operation::Unlink, parent), name, op, done);
     }
 
     /// Removes an empty directory.
@@ -74,7 +74,7 @@ impl Filesystem {
             check_name(name)?;
             replica.rmdir(parent, name)
         };
-        self.run_with(Call::new("rmdir", parent), name, op, done);
+        self.run_with(Call::new(Operation::Rmdir, parent), name, op, done);
     }
 
     /// Renames, atomically.
@@ -98,7 +98,7 @@ impl Filesystem {
             check_name(&to_name)?;
             replica.rename((from_parent, &from_name), (to_parent, &to_name), mode)
         };
-        self.run(Call::new("rename", from_parent).with(to_parent), op, done);
+        self.run(Call::new(Operation::Rename, from_parent).with(to_parent), op, done);
     }
 
     /// At most `limit` entries after `cookie`, not retained; fewer only at the end.
@@ -110,7 +110,7 @@ impl Filesystem {
         done: impl FnOnce(Result<Vec<DirEntry>, Errno>) + Send + 'static,
     ) {
         self.run(
-            Call::new("read_dir", dir),
+            Call::new(Operation::ReadDir, dir),
             move |replica| replica.read_dir(dir, cookie, limit),
             done,
         );
@@ -118,7 +118,11 @@ impl Filesystem {
 
     /// The parent of a directory.
     pub fn parent_of(&self, dir: Ino, done: impl FnOnce(Result<Ino, Errno>) + Send + 'static) {
-        self.run(Call::new("parent_of", dir), move |replica| replica.parent_of(dir), done);
+        self.run(
+            Call::new(Operation::ParentOf, dir),
+            move |replica| replica.parent_of(dir),
+            done,
+        );
     }
 
     /// Retains an inode that `read_dir` answered.

@@ -47,6 +47,11 @@ impl Waiting {
         })
     }
 
+    /// How many operations wait.
+    pub(super) fn count(&self) -> usize {
+        self.state.lock().operations
+    }
+
     /// Whether an operation on this inode waits.
     pub(super) fn holds(&self, ino: Ino) -> bool {
         self.state.lock().by_inode.contains_key(&ino)

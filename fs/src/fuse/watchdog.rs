@@ -18,6 +18,9 @@ const LOOK_SECONDS: u64 = 1;
 /// How long a handler may take. What waits for the bucket waits outside of it, so this is the local disk's time.
 const HANDLER_SECONDS_MAX: u64 = 150;
 
+/// A handler that takes longer than this is not well.
+const SLOW_SECONDS: u64 = 10;
+
 /// Looks in a row at requests that nobody reads.
 const UNREAD_LOOKS_MAX: u32 = 30;
 
@@ -115,6 +118,12 @@ impl Pulse {
                 .max(),
             readable: is_readable(channel),
         }
+    }
+
+    /// Whether requests come and go, as far as a single look tells.
+    pub(super) fn is_well(&self, channel: &File) -> bool {
+        let look = self.look(channel);
+        look.dead == 0 && look.oldest_ms.is_none_or(|ms| ms < SLOW_SECONDS * 1000)
     }
 
     /// Looks regularly, and calls `stuck` once, with the reason, when the mount no longer answers. Ends with the connection.

@@ -78,6 +78,14 @@ impl FrontEnd {
         }
     }
 
+    /// Whether programs are served now.
+    pub(super) fn is_serving(&self) -> bool {
+        match self {
+            FrontEnd::Fuse(session) => session.is_answering(),
+            FrontEnd::Nfs { mount, ended, .. } => !*ended.borrow() && mount.as_ref().is_none_or(SystemMount::is_there),
+        }
+    }
+
     /// Breaks off what no longer answers, so that programs that wait for it get an error.
     pub(super) fn abort(&self) -> io::Result<()> {
         match self {
@@ -110,7 +118,7 @@ fn mount_fuse(plan: &MountPlan, store_name: &str, filesystem: Arc<Filesystem>) -
         read_only: plan.read_only,
         allow_other: plan.allow_other,
         threads: FUSE_THREADS,
-        stored_on_close: false,
+        stored_on_close: plan.stored_on_sync,
         events: plan.events,
     };
     crate::fuse::mount(filesystem, options).map_err(|error| {

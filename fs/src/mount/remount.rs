@@ -71,6 +71,7 @@ impl Mount {
             underneath.seal();
         }
         self.front_end = Arc::new(front_end?);
+        self.observed.now_served_by(&self.front_end);
         self.watch_session(ends);
         Ok(())
     }

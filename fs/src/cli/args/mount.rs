@@ -2,7 +2,7 @@
 //!
 //! Does not own the other commands (`args.rs`).
 
-use super::super::units::{Keep, parse_duration, parse_keep, parse_size};
+use super::super::units::{Keep, parse_duration, parse_keep, parse_rate, parse_size};
 use super::WaitFor;
 use clap::{Args, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -18,6 +18,42 @@ pub(crate) enum Protocol {
     Fuse,
     /// The system's NFS client, for systems without FUSE
     Nfs,
+}
+
+/// When `fsync` and `close` return.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Durability {
+    /// `fsync` when it is safe from a power cut, `close` when it is safe from the daemon's death
+    #[default]
+    Local,
+    /// Both when the store has acknowledged it; EIO after a minute
+    Stored,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+/// Which log lines are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// What needs somebody
+    Error,
+    /// And what may need somebody
+    Warn,
+    /// And what happens rarely
+    #[default]
+    Info,
+    /// And decisions
+    Debug,
+    /// And each request
+    Trace,
 }
 
 /// `notefs mount`.
@@ -37,7 +73,9 @@ Examples:
   notefs mount s3://my-bucket ~/notes
   notefs mount 's3://my-bucket/team?endpoint=https://minio.example:9000' ~/notes
   notefs mount --write-back 250ms --cache-size 2G s3://my-bucket ~/notes
-  notefs mount --config /etc/notefs/team.toml --foreground"
+  notefs mount --config /etc/notefs/team.toml --foreground
+  notefs mount --durability stored s3://my-bucket ~/notes
+  notefs mount --fleet /etc/notefs/fleet.toml"
 )]
 pub(crate) struct MountArgs {
     /// The store's URL, if it is not the default one, and the folder
@@ -83,9 +121,9 @@ pub(crate) struct MountArgs {
           value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_ALLOW_OTHER", hide_env = true)]
     pub(crate) allow_other: Option<bool>,
 
-    /// How programs reach the folder
-    #[arg(long, value_enum, default_value_t, value_name = "PROTOCOL")]
-    pub(crate) protocol: Protocol,
+    /// How programs reach the folder [default: fuse]
+    #[arg(long, value_enum, value_name = "PROTOCOL")]
+    pub(crate) protocol: Option<Protocol>,
 
     /// Where the NFS server of this mount listens [default: a port of 127.0.0.1 that follows from the folder's name]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -95,12 +133,36 @@ pub(crate) struct MountArgs {
           env = "NOTEFS_EVENTS", hide_env = true)]
     pub(crate) events: Option<bool>,
 
+    /// When fsync and close return: stored is for machines that vanish [default: local]
+    #[arg(long, value_enum, value_name = "STEP", env = "NOTEFS_DURABILITY", hide_env = true)]
+    pub(crate) durability: Option<Durability>,
+
+    /// Bound on the daemon's memory, which sizes what it keeps and how much it does at once [default: half of the
+    /// container's limit, if it has one]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, env = "NOTEFS_MEMORY", hide_env = true)]
+    pub(crate) memory: Option<u64>,
+
+    /// Bound on requests to the store, on average; what programs wait for goes first [default: none]
+    #[arg(long, value_name = "COUNT", value_parser = parse_rate, env = "NOTEFS_REQUESTS_PER_SECOND", hide_env = true)]
+    pub(crate) requests_per_second: Option<u32>,
+
+    /// A file of profiles with the store's keys, as ~/.aws/credentials; read again when it changes
+    #[arg(long, value_name = "FILE", env = "NOTEFS_CREDENTIALS_FILE", hide_env = true)]
+    pub(crate) credentials_file: Option<PathBuf>,
+
+    /// Serve metrics, health and readiness over HTTP: 127.0.0.1:PORT or unix:PATH [default: not]
+    #[arg(long, value_name = "ADDRESS", env = "NOTEFS_METRICS", hide_env = true)]
+    pub(crate) metrics: Option<String>,
+
+    /// Let --metrics be reached from other machines
+    #[arg(long)]
+    pub(crate) insecure_metrics: bool,
+
     /// Mount over a folder that holds files, which hides them
     #[arg(long)]
     pub(crate) nonempty: bool,
 
-    /// A TOML file with the same names: store, dir, cache, cache-size, dirty-limit, write-back, poll, trash, read-only, allow-other,
-    /// events, log
+    /// A TOML file with these options under the same names, and store and dir
     #[arg(long, value_name = "FILE", env = "NOTEFS_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
 
@@ -108,9 +170,21 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "FILE", env = "NOTEFS_LOG", hide_env = true)]
     pub(crate) log: Option<PathBuf>,
 
+    /// How log lines look [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT", env = "NOTEFS_LOG_FORMAT", hide_env = true)]
+    pub(crate) log_format: Option<LogFormat>,
+
+    /// Which log lines are kept [default: info]
+    #[arg(long, value_enum, value_name = "LEVEL", env = "NOTEFS_LOG_LEVEL", hide_env = true)]
+    pub(crate) log_level: Option<LogLevel>,
+
     /// Log more; twice for everything
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+
+    /// Run all mounts of this TOML file, each in a process of its own, until a signal; SIGHUP reads it again
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["words", "foreground", "config"])]
+    pub(crate) fleet: Option<PathBuf>,
 
     /// Set by notefs itself when it starts the daemon.
     #[arg(long, hide = true)]

@@ -3,7 +3,7 @@
 use super::{Changed, Guarded, check_name, flatten, live, lock, observe, posix};
 use crate::events::{EventKind, LocalChange};
 use crate::filesystem::permission::{self, EXECUTE, User, WRITE};
-use crate::filesystem::{Call, Errno};
+use crate::filesystem::{Call, Errno, Operation};
 use bytes::Bytes;
 use notefs_cache::{
     Attr, AttrChange, Error, FileKind, Ino, NewInode, RenameMode, Replica, SYMLINK_LENGTH_MAX_BYTES, TimeChange,
@@ -66,7 +66,7 @@ pub struct Creation {
 impl Guarded {
     /// The inode behind a name; `.` and `..` are names too.
     pub fn lookup(&self, user: User, place: Place, done: impl FnOnce(Changed<Attr>) + Send + 'static) {
-        let call = Call::new("lookup", place.dir);
+        let call = Call::new(Operation::Lookup, place.dir);
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
             enter(&user, dir)?;
@@ -81,7 +81,7 @@ impl Guarded {
 
     /// Makes an inode of any kind; answers it, or the one that is there (see [`Existing`]).
     pub fn create(&self, user: User, place: Place, new: Creation, done: impl FnOnce(Changed<Attr>) + Send + 'static) {
-        let call = Call::new("create", place.dir);
+        let call = Call::new(Operation::Create, place.dir);
         let done = self.telling(|| place.appeared(new.kind == FileKind::Directory), done);
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
@@ -102,7 +102,7 @@ impl Guarded {
 
     /// Gives an inode one more name; answers the inode's attributes, and the directory's around it.
     pub fn link(&self, user: User, ino: Ino, place: Place, done: impl FnOnce(Changed<Attr>) + Send + 'static) {
-        let call = Call::new("link", place.dir).with(ino);
+        let call = Call::new(Operation::Link, place.dir).with(ino);
         let done = self.telling(|| place.appeared(false), done);
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
@@ -116,7 +116,7 @@ impl Guarded {
 
     /// Removes a name: of an empty directory, or of anything else.
     pub fn remove(&self, user: User, place: Place, directory: bool, done: impl FnOnce(Changed<()>) + Send + 'static) {
-        let call = Call::new("remove", place.dir);
+        let call = Call::new(Operation::Remove, place.dir);
         let done = self.telling(|| place.vanished(directory), done);
         let op = move |replica: &Replica, dir: &Attr| {
             check_name(&place.name)?;
@@ -140,7 +140,7 @@ impl Guarded {
         to: Place,
         done: impl FnOnce(Changed<()>, Changed<()>) + Send + 'static,
     ) {
-        let call = Call::new("rename", from.dir).with(to.dir);
+        let call = Call::new(Operation::Rename, from.dir).with(to.dir);
         let order = Arc::clone(&self.order);
         let moved = || LocalChange::Moved {
             from: (from.dir, from.name.to_vec()),
