@@ -19,6 +19,7 @@ mod flights;
 mod follow;
 mod lifecycle;
 mod listing;
+mod memory;
 mod metadata;
 mod names;
 mod op;
@@ -127,6 +128,7 @@ pub struct Replica {
     flights: Flights,
     deletions: Mutex<listing::Deletions>,
     pub(crate) pusher: Pusher,
+    pub(crate) transfers: memory::Transfers,
     pub(crate) puller: Puller,
     pub(crate) feed: crate::feed::Feed,
     /// Another one with each start.

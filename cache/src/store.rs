@@ -10,6 +10,7 @@ mod key;
 mod memory;
 mod metadata;
 mod opendal;
+mod pace;
 mod probe;
 mod url;
 
@@ -17,6 +18,7 @@ pub use doctor::{Examination, Finding, Verdict, examine};
 pub use key::{KEY_LENGTH_MAX_BYTES, KeyProblem, ObjectKey, escape_name, is_canonical, unescape_segment};
 pub use memory::{CallKind, Hook, MemoryStore};
 pub use metadata::{ObjectMetadata, PartialMetadata, USER_METADATA_MAX_BYTES, UserMetadata};
+pub(crate) use pace::in_front;
 pub use probe::{Trial, probe_conditions, try_store};
 pub use url::{StoreUrl, open_store, preflight};
 
@@ -247,6 +249,8 @@ pub trait Store: Send + Sync + 'static {
     fn needs_trial(&self) -> bool {
         false
     }
+    /// Bounds the requests, on average. Stores that are on this machine need no bound.
+    fn set_pace(&self, _requests_per_second: u32) {}
     /// Lists the keys below `prefix` (empty, or ending with `/`). Not recursive: stops at the next `/`, giving common prefixes.
     /// The marker of `prefix` itself is told too, where there is one.
     async fn list(&self, prefix: &str, recursive: bool) -> StoreResult<Box<dyn Lister>>;

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use notefs_cache::clock::SystemClock;
+use notefs_cache::clock::{Clock, SystemClock};
 use notefs_cache::store::{CallKind, Capabilities, MemoryStore, Store, UserMetadata};
-use notefs_cache::{Error, FileKind, Ino, NewInode, Options, ROOT_INO, RenameMode, Replica, Result};
+use notefs_cache::{Error, FileKind, Ino, NewInode, Options, ROOT_INO, RenameMode, Replica, Result, Timestamp};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 struct Machine {
@@ -17,6 +17,10 @@ struct Machine {
 
 impl Machine {
     fn new(dir: &Path, name: &str, store: &Arc<MemoryStore>) -> Machine {
+        Machine::with_clock(dir, name, store, Arc::new(SystemClock::default()))
+    }
+
+    fn with_clock(dir: &Path, name: &str, store: &Arc<MemoryStore>, clock: Arc<dyn Clock>) -> Machine {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -32,7 +36,7 @@ impl Machine {
             default_gid: 0,
             host: name.into(),
             remote_deadline: Duration::from_secs(10),
-            clock: Arc::new(SystemClock::default()),
+            clock,
         };
         let replica = Replica::open(options, store.clone(), runtime.handle().clone()).unwrap();
         replica.start();
@@ -348,4 +352,45 @@ fn a_store_that_ignores_conditions_is_looked_at_first() {
         assert_eq!(a.read(name), "theirs", "{name}");
     }
     assert_eq!(a.names().len(), 5, "{:?}", a.names());
+}
+
+/// The machine's clock, that can be put forward.
+#[derive(Default)]
+struct PutForward {
+    clock: SystemClock,
+    ahead_ms: AtomicU64,
+}
+
+impl Clock for PutForward {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.clock.monotonic_ms() + self.ahead_ms.load(Ordering::Acquire)
+    }
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_eio_for_who_waits_for_it() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), MemoryStore::new("silent"));
+    let clock = Arc::new(PutForward::default());
+    let a = Machine::with_clock(dir.path(), "a", &store, clock.clone());
+    let stored = a.save("stored.md", "in time");
+    a.runtime.block_on(a.replica.store_now(stored)).unwrap();
+    assert_eq!(note_keys(&store), ["stored.md"]);
+    store.set_down(true);
+    let late = a.save("late.md", "too late");
+    let waiting = a.replica.clone();
+    let answer = a.runtime.spawn(async move { waiting.store_now(late).await });
+    while a.replica.status().last_error.is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!answer.is_finished(), "it did not wait");
+    clock.ahead_ms.store(62_000, Ordering::Release);
+    let answer = a.runtime.block_on(answer).unwrap();
+    assert!(matches!(answer, Err(Error::Posix(libc::EIO))), "{answer:?}");
+    store.set_down(false);
+    a.drain();
+    assert_eq!(note_keys(&store), ["late.md", "stored.md"]);
 }

@@ -82,9 +82,9 @@ pub(crate) fn spawn(plan: &MountPlan, bound: bool) -> Result<(Child, Starting), 
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(log.try_clone().map_err(cannot_start)?)
         .stderr(log);
-    SERVICE_VARIABLES.iter().for_each(|name| drop(command.env_remove(name)));
-    if plan.credentials_file.is_some() {
-        KEY_VARIABLES.iter().for_each(|name| drop(command.env_remove(name)));
+    let keys = plan.credentials_file.as_ref().map_or(&[][..], |_| &KEY_VARIABLES[..]);
+    for name in SERVICE_VARIABLES.iter().chain(keys) {
+        command.env_remove(name);
     }
     if bound {
         end_with_parent(&mut command);

@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Content up to this size is sent whole.
 const PUT_WHOLE_BYTES_MAX: u64 = 8 << 20;
 
+/// What a large upload holds at once: the parts under way and the next one.
+const LARGE_UPLOAD_BYTES: u64 = 32 << 20;
+
 impl Replica {
     /// Uploads the version that `inode` describes, and tells what was sent, if that was little; `None` if it has changed meanwhile.
     pub(super) async fn upload(
@@ -40,6 +43,11 @@ impl Replica {
         let Some(condition) = self.condition_that_holds(key, condition).await? else {
             return Ok(Some((Written::ConditionFailed, Bytes::new())));
         };
+        let in_memory = match inode.size > PUT_WHOLE_BYTES_MAX {
+            true => LARGE_UPLOAD_BYTES,
+            false => inode.size,
+        };
+        let _turn = self.transfers.turn(in_memory).await;
         if inode.kind == FileKind::File && inode.size > PUT_WHOLE_BYTES_MAX {
             let source = BlobSource {
                 replica: Arc::clone(self),

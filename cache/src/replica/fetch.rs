@@ -6,7 +6,7 @@ use super::{INLINE_BYTES_MAX, Op, Replica};
 use crate::blob::ranges;
 use crate::error::{Error, Need, Result};
 use crate::state::{Inode, LoggedChange, Mutation, Place, Remote};
-use crate::store::{ETag, ObjectInfo, ObjectKey};
+use crate::store::{ETag, ObjectInfo, ObjectKey, in_front};
 use crate::types::*;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Replica {
                 Need::Room { .. } => Ok(()),
             }
         };
-        match tokio::time::timeout(self.options.remote_deadline, work).await {
+        match tokio::time::timeout(self.options.remote_deadline, in_front(work)).await {
             Ok(result) => result,
             Err(_elapsed) => Err(Error::Posix(libc::EIO)),
         }
@@ -131,6 +131,7 @@ impl Replica {
         let Some((start, end)) = ranges::first_gap(&present, start, end) else {
             return Ok(());
         };
+        let _turn = self.transfers.turn(end - start).await;
         let got = self
             .store
             .get(&key, Some(start..end), Some(&ETag(source.etag.clone())))

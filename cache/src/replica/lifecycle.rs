@@ -51,6 +51,7 @@ impl Replica {
             flights: Flights::default(),
             deletions: Mutex::default(),
             pusher: Pusher::default(),
+            transfers: Default::default(),
             puller: Puller::default(),
             feed: Default::default(),
             run_id: random_name(),

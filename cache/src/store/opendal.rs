@@ -8,6 +8,7 @@
 
 mod build;
 mod errors;
+mod fence;
 mod lister;
 #[cfg(test)]
 mod tests;
@@ -86,6 +87,7 @@ impl OpendalStore {
         deadline: Duration,
         work: impl Future<Output = opendal::Result<T>>,
     ) -> StoreResult<Answer<T>> {
+        let _turn = self.counters.pace.turn().await;
         let _slot = slot(&self.calls, operation, target).await?;
         let outcome = tokio::time::timeout(deadline, work).await;
         errors::sort(outcome, operation, target, &self.place).inspect_err(|_| self.counters.failed())
@@ -204,6 +206,7 @@ impl OpendalStore {
             if bytes.len() as u64 != end - offset {
                 return Ok(None);
             }
+            let _turn = self.counters.pace.turn().await;
             let deadline = transfer_deadline(part_size * CONCURRENT_PARTS_MAX as u64);
             let outcome = tokio::time::timeout(deadline, writer.write(Buffer::from(bytes))).await;
             errors::sort(outcome, "write", key.as_str(), &self.place).inspect_err(|_| self.counters.failed())?;
@@ -438,6 +441,10 @@ impl Store for OpendalStore {
 
     fn needs_trial(&self) -> bool {
         true
+    }
+
+    fn set_pace(&self, requests_per_second: u32) {
+        self.counters.pace.limit(requests_per_second);
     }
 
     async fn put_marker(&self, key: &ObjectKey) -> StoreResult<()> {

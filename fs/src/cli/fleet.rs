@@ -5,7 +5,7 @@
 
 use super::args::{LogFormat, MountArgs};
 use super::{Outcome, mount};
-use crate::config::{self, Places, read_fleet};
+use crate::config::{Places, read_fleet};
 use crate::control::fleet_record::{FleetRecord, FleetRow};
 use crate::control::registry::{Registry, absolute, start_ticks};
 use crate::daemon::{self, log};
@@ -203,7 +203,7 @@ impl Fleet {
 
     /// Reads the file again; one with a mistake changes nothing.
     fn read_again(&mut self) {
-        let read = Places::from_environment().and_then(|places| config::read_fleet(&self.file, &places));
+        let read = Places::from_environment().and_then(|places| read_fleet(&self.file, &places));
         match read {
             Ok(wanted) => {
                 tracing::info!("Read {} again: {} mounts", self.file.display(), wanted.len());

@@ -3,6 +3,7 @@
 //! Owns nothing about what an address may say: `url` has read it.
 
 use super::errors::Place;
+use super::fence::Fence;
 use super::transport::{CheckedTransport, Counters};
 use super::{
     CONCURRENT_CALLS_MAX, CONCURRENT_UPLOADS_MAX, OpendalStore, RETRIES_MAX, TRY_DEADLINE_SECONDS,
@@ -116,7 +117,7 @@ fn assemble(operator: Operator, place: Place, capabilities: Capabilities) -> Ope
     // Fails only if the program has installed one already, which then serves as well.
     TLS_PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     let counters = Arc::new(Counters::default());
-    let transport = HttpTransporter::new(CheckedTransport::new(Arc::clone(&counters)));
+    let transport = HttpTransporter::new(CheckedTransport::new(Arc::clone(&counters), Fence::around(&place)));
     let operator = operator.with_context(OperationContext::new().with_http_transport(transport));
     OpendalStore {
         place,

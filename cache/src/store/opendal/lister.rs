@@ -69,6 +69,7 @@ impl OpendalLister {
         } else {
             self.prefix.clone()
         };
+        let _turn = self.counters.pace.turn().await;
         let _slot = slot(&self.calls, "list", &target).await?;
         let inner = &mut self.inner;
         let work = async {

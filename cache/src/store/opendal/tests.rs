@@ -1,7 +1,9 @@
 //! Answers that are wrong: each must become an error, never an absence or an empty listing.
 
 use super::build::open_at;
-use crate::store::{Condition, ETag, ObjectKey, Store, StoreError, StoreErrorKind, UserMetadata, preflight};
+use crate::store::{
+    Condition, ETag, ObjectKey, Store, StoreError, StoreErrorKind, UserMetadata, escape_name, preflight,
+};
 use bytes::Bytes;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -233,4 +235,122 @@ async fn passing_trouble_is_repeated() {
         .unwrap();
     assert_eq!(written, crate::store::Written::Done(ETag("e".to_owned())));
     assert_eq!((served.load(Ordering::SeqCst), store.requests().put), (3, 3));
+}
+
+/// Numbers that look random (xorshift64*), the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+    }
+
+    /// A name or key that somebody hostile could make.
+    fn hostile(&mut self) -> Vec<u8> {
+        const PIECES: [&[u8]; 20] = [
+            b"..",
+            b".",
+            b"/",
+            b"//",
+            b"%2e%2e",
+            b"%2F",
+            b"%00",
+            b"\\",
+            b"\0",
+            b"?",
+            b"#",
+            b"&prefix=",
+            b"+",
+            b" ",
+            b"p",
+            b"p2",
+            b"a",
+            "\u{e9}\u{202e}".as_bytes(),
+            b"\xff\xfe",
+            b"\r\n",
+        ];
+        let count = 1 + self.below(8);
+        (0..count)
+            .flat_map(|_| PIECES[self.below(PIECES.len())].to_vec())
+            .collect()
+    }
+}
+
+/// Whether the first line of a request names something below `p/` of the bucket `bkt`, as a server reads it.
+fn is_inside(line: &str) -> bool {
+    let target = line.split(' ').nth(1).unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let plain = |text: &str| {
+        let mut bytes = Vec::new();
+        let mut rest = text.bytes();
+        while let Some(byte) = rest.next() {
+            let mut hex = || u8::from_str_radix(&String::from_utf8(vec![rest.next()?, rest.next()?]).ok()?, 16).ok();
+            bytes.push(if byte == b'%' { hex().unwrap() } else { byte });
+        }
+        bytes
+    };
+    let key = match plain(path).strip_prefix(b"/bkt") {
+        Some(b"" | b"/") => query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("prefix="))
+            .map(plain),
+        Some(key) => key.strip_prefix(b"/").map(<[u8]>::to_vec),
+        None => None,
+    };
+    let climbs = |key: &[u8]| {
+        key.split(|byte| *byte == b'/')
+            .any(|segment| segment == b".." || segment == b".")
+    };
+    key.is_some_and(|key| key.starts_with(b"p/") && !climbs(&key))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_name_and_no_key_makes_a_request_outside_the_prefix() {
+    let seed = std::env::var("NOTEFS_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1);
+    println!("NOTEFS_TEST_SEED={seed}");
+    let mut random = Random(seed);
+    let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = Arc::clone(&lines);
+    let (endpoint, _) = serve(move |line| {
+        noted.lock().unwrap().push(line.to_owned());
+        xml_error("404 Not Found", "NoSuchKey")
+    });
+    let store = open_at(&endpoint);
+    let user = UserMetadata::new();
+    for _ in 0..60 {
+        let raw = random.hostile();
+        let text = match random.below(3) {
+            0 => String::from_utf8_lossy(&raw).into_owned(),
+            1 => raw
+                .split(|byte| *byte == b'/')
+                .map(escape_name)
+                .collect::<Vec<_>>()
+                .join("/"),
+            _ => format!("{}/{}", escape_name(&raw), escape_name(&random.hostile())),
+        };
+        // Outcomes do not matter here, only what was asked for.
+        drop(store.list(&format!("{text}/"), true).await.map(|_| ()));
+        if let Ok(key) = ObjectKey::parse(&text) {
+            drop(store.get(&key, None, None).await);
+            drop(store.put(&key, Bytes::from_static(b"x"), &user, &Condition::None).await);
+            drop(store.delete(&key, None).await);
+            drop(store.copy(&key, &ETag("e".to_owned()), &key, &Condition::None).await);
+        }
+    }
+    let lines = lines.lock().unwrap();
+    assert!(lines.len() > 60, "only {} requests were made", lines.len());
+    for line in lines.iter() {
+        assert!(is_inside(line), "seed {seed}: {line}");
+    }
+    assert!(
+        !is_inside("GET /bkt/p/../q HTTP/1.1")
+            && !is_inside("GET /bkt/q HTTP/1.1")
+            && is_inside("GET /bkt/p/q HTTP/1.1")
+    );
 }

@@ -1,8 +1,10 @@
 //! The HTTP transport below OpenDAL: counts requests, and refuses answers that no object store gives.
 //!
-//! Owns the checks that OpenDAL lacks: it reads any page with status 200 as an empty listing, and any 404 as "no such
+//! Every request passes here, and so the fence around the prefix. Owns the checks that OpenDAL lacks: it reads any page with status 200 as an empty listing, and any 404 as "no such
 //! object", also one of a proxy or of a bucket that is gone. Does not own retries.
 
+use super::fence::Fence;
+use crate::store::pace::Pace;
 use crate::store::{FEED_PREFIX, RequestCounts};
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use opendal::raw::ServiceOperation;
@@ -23,6 +25,8 @@ pub(super) struct BucketGone;
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    /// How fast requests may follow each other.
+    pub(super) pace: Pace,
     head: AtomicU64,
     get: AtomicU64,
     put: AtomicU64,
@@ -66,6 +70,7 @@ impl Counters {
             },
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        self.pace.spend();
     }
 }
 
@@ -78,13 +83,15 @@ fn is_about_feed(uri: &Uri) -> bool {
 pub(super) struct CheckedTransport {
     inner: ReqwestTransport,
     counters: Arc<Counters>,
+    fence: Fence,
 }
 
 impl CheckedTransport {
-    pub(super) fn new(counters: Arc<Counters>) -> CheckedTransport {
+    pub(super) fn new(counters: Arc<Counters>, fence: Fence) -> CheckedTransport {
         CheckedTransport {
             inner: ReqwestTransport::default(),
             counters,
+            fence,
         }
     }
 }
@@ -96,6 +103,12 @@ impl HttpTransport for CheckedTransport {
             .extensions()
             .get::<ServiceOperation>()
             .map_or("", |operation| operation.0);
+        if !operation.is_empty() && !self.fence.holds(operation, request.uri(), request.headers()) {
+            return Err(Error::new(
+                ErrorKind::PermissionDenied,
+                "a request would have left the bucket's prefix, and was not sent",
+            ));
+        }
         let ranged = request.headers().contains_key(header::RANGE);
         self.counters.count(operation, request.method(), request.uri());
         let response = self.inner.fetch(request).await?;
