@@ -178,10 +178,8 @@ fn a_secret_stands_in_its_file_and_nowhere_else() -> Result<()> {
         "--log-level",
         "trace",
     ];
-    let bare = Store {
-        env: vec![],
-        ..store.clone()
-    };
+    let mut bare = store.clone();
+    bare.env.clear();
     let mut mount = Mount::start_with(&bare, MountOptions::args(&args))?;
     std::fs::write(mount.path("a.md"), "stored with keys of a file")?;
     mount.drain()?;
@@ -232,7 +230,7 @@ fn the_service_manager_is_told_of_life_and_end() -> Result<()> {
         .env("NOTIFY_SOCKET", folder.join("n.sock"))
         .env("WATCHDOG_USEC", "150000");
     let mut daemon = process::spawn(command)?;
-    let mut heard = |wanted: &str| -> Result<()> {
+    let heard = |wanted: &str| -> Result<()> {
         let mut seen = Vec::new();
         for _ in 0..1_000 {
             let mut buffer = [0; 4096];
