@@ -37,7 +37,7 @@ use notefs_cache::Replica;
 use notefs_cache::replica::Owed;
 use notefs_cache::store::StoreError;
 use observe::Observed;
-use open::{open_index, open_replica, reach_store, use_credentials};
+use open::{open_replica, reach_store, start_index, use_credentials};
 use point::Underneath;
 use remount::Remounts;
 use serve::Desk;
@@ -177,25 +177,16 @@ impl Mount {
             runtime.block_on(replica.learn_root()).map_err(cache_failure)?;
         }
         let warnings = care::learn_store(&replica, &runtime, plan.trash, warnings);
-        let (index, index_path, index_is_new) = open_index(&plan.cache_dir)?;
-        let index = Arc::new(index);
-        let handle = runtime.handle().clone();
-        let bridge = Arc::new(Bridge::start(
-            replica.clone(),
-            (index.clone(), &index_path),
-            handle,
-            index_is_new,
-        )?);
+        let (index, bridge) = start_index(plan, &replica, &runtime)?;
         let registry = Registry::of_this_user();
         registry.prepare()?;
         let socket = registry.socket_path(&plan.dir)?;
         let listener = server::bind(&socket)?;
         let underneath = open_underneath(plan)?;
-        let place = plan.metrics.as_ref();
-        let pages = place.map(|place| pages::bind(place, runtime.handle())).transpose()?;
+        let pages = bind_pages(plan, &runtime)?;
         replica.start();
-        let filesystem = Filesystem::new(replica.clone(), runtime.handle().clone()).stored_on_sync(plan.stored_on_sync);
-        let filesystem = Arc::new(filesystem);
+        let filesystem = Filesystem::new(replica.clone(), runtime.handle().clone());
+        let filesystem = Arc::new(filesystem.stored_on_sync(plan.stored_on_sync));
         let events = filesystem.events().clone();
         let front_end = Arc::new(FrontEnd::start(plan, &store_name, filesystem.clone())?);
         if let Some(underneath) = &underneath {
@@ -204,11 +195,8 @@ impl Mount {
         let record = record_of(plan, (store_name, socket), underneath.as_ref());
         registry.add(&record)?;
         let remaining = Arc::new(Remaining::default());
-        let observed = Arc::new(Observed::new(filesystem.clone(), index.clone(), bridge.clone()));
-        observed.now_served_by(&front_end);
-        if let Some(pages) = pages {
-            pages::serve(pages, observed.clone(), runtime.handle());
-        }
+        let parts = (filesystem.clone(), index.clone(), bridge.clone());
+        let observed = Observed::start(parts, &front_end, pages);
         let desk = Desk {
             record,
             read_only: plan.read_only,
@@ -393,6 +381,12 @@ fn left_names(replica: &Replica, owed_count: u64) -> Vec<String> {
         tracing::warn!("Could not look up what is not stored: {error}");
         Vec::new()
     })
+}
+
+/// Where metrics are asked for, if anywhere, before anything is mounted.
+fn bind_pages(plan: &MountPlan, runtime: &Runtime) -> Result<Option<pages::Bound>, Failure> {
+    let place = plan.metrics.as_ref();
+    place.map(|place| pages::bind(place, runtime.handle())).transpose()
 }
 
 /// What commands find the mount by.

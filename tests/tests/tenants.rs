@@ -109,7 +109,8 @@ fn a_fleet_restarts_what_dies_and_one_trouble_touches_no_other() -> Result<()> {
     std::fs::write(fleet.dir("a").join("a.md"), "before the kill")?;
     let pid = first["pid"].as_i64().context("no pid")? as i32;
     // SAFETY: it takes numbers only, and the process is the fleet's.
-    ensure!(unsafe { libc::kill(pid, libc::SIGKILL) } == 0);
+    let killed = unsafe { libc::kill(pid, libc::SIGKILL) };
+    ensure!(killed == 0, "no process {pid}");
     let again = fleet.await_row("a", |row| running(row) && row["pid"] != first["pid"])?;
     ensure!(again["restarts"] == 1, "{again}");
     ensure!(std::fs::read_to_string(fleet.dir("a").join("a.md"))? == "before the kill");

@@ -6,7 +6,7 @@
 use super::front_end::FrontEnd;
 use crate::bridge::{Bridge, IndexProgress};
 use crate::filesystem::{Filesystem, Operation};
-use crate::metrics::server::Pages;
+use crate::metrics::server::{Bound, Pages, serve};
 use crate::metrics::text::Page;
 use notefs_cache::replica::ReplicaStatus;
 use notefs_indexer::Index;
@@ -25,14 +25,24 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    pub(super) fn new(filesystem: Arc<Filesystem>, index: Arc<Index>, bridge: Arc<Bridge>) -> Observed {
-        Observed {
+    /// Looks at a mount, and tells of it where that is asked for.
+    pub(super) fn start(
+        (filesystem, index, bridge): (Arc<Filesystem>, Arc<Index>, Arc<Bridge>),
+        front_end: &Arc<FrontEnd>,
+        pages: Option<Bound>,
+    ) -> Arc<Observed> {
+        let runtime = filesystem.runtime().clone();
+        let observed = Arc::new(Observed {
             filesystem,
             index,
             bridge,
-            front_end: Mutex::default(),
+            front_end: Mutex::new(Arc::downgrade(front_end)),
             ending: AtomicBool::new(false),
+        });
+        if let Some(bound) = pages {
+            serve(bound, observed.clone(), &runtime);
         }
+        observed
     }
 
     /// Programs reach the folder through this one now.

@@ -3,7 +3,7 @@
 //! Owns the first question to the store, and what is done when one of them cannot be used. Does not own the order (`mount.rs`).
 
 use super::{cache_failure, store_failure};
-use crate::bridge::index_failure;
+use crate::bridge::{Bridge, index_failure};
 use crate::config::MountPlan;
 use crate::failure::Failure;
 use notefs_cache::clock::SystemClock;
@@ -90,8 +90,21 @@ pub(super) fn reach_store(plan: &MountPlan, runtime: &Runtime) -> Result<(Arc<dy
     })
 }
 
+/// Opens the index and starts the bridge that keeps it current.
+pub(super) fn start_index(
+    plan: &MountPlan,
+    replica: &Arc<Replica>,
+    runtime: &Runtime,
+) -> Result<(Arc<Index>, Arc<Bridge>), Failure> {
+    let (index, path, is_new) = open_index(&plan.cache_dir)?;
+    let index = Arc::new(index);
+    let handle = runtime.handle().clone();
+    let bridge = Bridge::start(replica.clone(), (index.clone(), &path), handle, is_new)?;
+    Ok((index, Arc::new(bridge)))
+}
+
 /// Opens the index. It can always be made anew from the notes, so one that cannot be used is moved aside.
-pub(super) fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
+fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
     let path = cache_dir.join("index.db");
     let is_new = !path.exists();
     match Index::open(&path) {
