@@ -273,6 +273,11 @@ impl Mount {
     }
 }
 
+/// How often to do what is the same each time: less often over NFS, since the guest that has a client is slow.
+pub fn scaled(count: usize) -> usize {
+    if is_nfs() { count / 10 } else { count }
+}
+
 /// Whether the mounts of this process are NFS: `NOTEFS_TEST_PROTOCOL=nfs`, where the kernel has a client.
 fn is_nfs() -> bool {
     std::env::var_os("NOTEFS_TEST_PROTOCOL").is_some_and(|protocol| protocol == "nfs")
