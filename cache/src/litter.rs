@@ -7,7 +7,7 @@
 //! Owns the names and that rule. Does not own uploading (`push`), which asks here what the bucket is to show.
 
 use crate::error::Result;
-use crate::state::Tables;
+use crate::state::{Dentry, Tables};
 use crate::store::unescape_segment;
 use crate::types::{Ino, ROOT_INO};
 
@@ -87,8 +87,8 @@ impl Tables {
         }
     }
 
-    /// The inodes in a directory, if there is nothing but what is worth nothing without it.
-    pub(crate) fn only_folder_views(&mut self, dir: Ino) -> Result<Option<Vec<Ino>>> {
+    /// The names in a directory, if there is nothing but what is worth nothing without it.
+    pub(crate) fn only_folder_views(&mut self, dir: Ino) -> Result<Option<Vec<Dentry>>> {
         let children = self.children(dir, 0, CHILDREN_PER_STEP)?;
         for child in &children {
             let goes = child.name == FOLDER_VIEW && self.is_kept_here(child.ino)?;
@@ -96,7 +96,7 @@ impl Tables {
                 return Ok(None);
             }
         }
-        Ok(Some(children.into_iter().map(|child| child.ino).collect()))
+        Ok(Some(children))
     }
 }
 

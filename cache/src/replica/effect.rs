@@ -305,7 +305,7 @@ impl Replica {
                 return Ok(None);
             };
             let mut blobs = Vec::new();
-            for view in views {
+            for view in &views {
                 blobs.push(self.drop_kept(op, view)?);
             }
             let attr = inode.attr();
@@ -333,15 +333,14 @@ impl Replica {
     }
 
     /// What the bucket knows nothing of goes with its directory; answers a blob to remove.
-    fn drop_kept(&self, op: &mut Op<'_>, ino: Ino) -> Result<Option<Ino>> {
-        let (inode, name) = (op.tables.inode(ino)?, op.tables.names_of(ino)?.into_iter().next());
-        let (Some(inode), Some(name)) = (inode, name) else {
+    fn drop_kept(&self, op: &mut Op<'_>, name: &Dentry) -> Result<Option<Ino>> {
+        let Some(inode) = op.tables.inode(name.ino)? else {
             return Ok(None);
         };
-        if op.tables.dirty.contains_key(&ino) {
-            op.push(Mutation::ClearDirty(ino));
+        if inode.nlink == 1 && op.tables.dirty.contains_key(&name.ino) {
+            op.push(Mutation::ClearDirty(name.ino));
         }
-        self.drop_name(op, inode, &name)
+        self.drop_name(op, inode, name)
     }
 
     /// Takes a name that the bucket does not hold any more; answers a blob to remove.
