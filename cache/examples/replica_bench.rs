@@ -26,6 +26,7 @@ fn main() {
         default_uid: 0,
         default_gid: 0,
         host: "bench".into(),
+        stores_litter: false,
         remote_deadline: Duration::from_secs(10),
         clock: clock.clone(),
     };

@@ -241,7 +241,8 @@ impl Replica {
                 let stored = self.view(|tables| {
                     Ok(tables.dirty.contains_key(&ino)
                         || tables.names_of(ino)?.is_empty()
-                        || !tables.remotes_of(ino)?.is_empty())
+                        || !tables.remotes_of(ino)?.is_empty()
+                        || tables.is_kept_here(ino)?)
                 })?;
                 if !stored && !self.pusher.is_in_flight(ino) {
                     self.mend_unstored(check, ino)?;

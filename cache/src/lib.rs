@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod litter;
 pub mod merge;
 pub mod replica;
 pub mod store;

@@ -71,6 +71,8 @@ pub struct Options {
     pub write_back: Duration,
     /// How often the whole bucket is looked at for what other tools wrote; `None`: as often as it seems worth.
     pub poll: Option<Duration>,
+    /// Store files that macOS strews about like any other, instead of keeping them on this machine alone ([`crate::litter`]).
+    pub stores_litter: bool,
     /// Refuse every change with EROFS.
     pub read_only: bool,
     /// Owner of objects that carry none.

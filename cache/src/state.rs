@@ -93,6 +93,8 @@ pub(crate) struct Tables {
     pub(crate) local: lru::LruCache<Ino, u64>,
     pub(crate) local_bytes: u64,
     bases: base::Bases,
+    /// What macOS strews about is stored like anything else.
+    pub(crate) stores_litter: bool,
 }
 
 /// `state.db` and its journal.
@@ -129,6 +131,7 @@ impl State {
             local: lru::LruCache::unbounded(),
             local_bytes: 0,
             bases: base::Bases::default(),
+            stores_litter: false,
         };
         tables.recover(Some(boot))?;
         tables.commit()?;

@@ -57,6 +57,7 @@ fn options(dir: &Path, cache_size_bytes: u64) -> Options {
         default_uid: 0,
         default_gid: 0,
         host: "test".into(),
+        stores_litter: false,
         remote_deadline: Duration::from_secs(20),
         clock: Arc::new(SystemClock::default()),
     }

@@ -35,6 +35,7 @@ impl Machine {
             default_uid: 0,
             default_gid: 0,
             host: name.into(),
+            stores_litter: false,
             remote_deadline: Duration::from_secs(10),
             clock,
         };

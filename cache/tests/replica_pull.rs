@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
+#[path = "replica_pull/litter.rs"]
+mod litter;
 #[path = "replica_pull/machine.rs"]
 mod machine;
 #[path = "replica_pull/random.rs"]

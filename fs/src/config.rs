@@ -10,7 +10,7 @@ mod memory;
 pub(crate) use file::ConfigFile;
 pub(crate) use fleet::{FleetMount, read_fleet};
 
-use crate::cli::args::{Durability, LogFormat, LogLevel, MountArgs, Protocol, ServeNfsArgs};
+use crate::cli::args::{Durability, Litter, LogFormat, LogLevel, MountArgs, Protocol, ServeNfsArgs};
 use crate::cli::units::Keep;
 use crate::daemon::log::Look;
 use crate::failure::Failure;
@@ -135,6 +135,8 @@ pub(crate) struct MountPlan {
     pub(crate) poll: Option<Duration>,
     /// How long deleted and overwritten versions are kept, if they are.
     pub(crate) trash: Option<Duration>,
+    /// Store what macOS strews about, too.
+    pub(crate) stores_litter: bool,
     /// Refuse changes.
     pub(crate) read_only: bool,
     /// Let other users in.
@@ -252,6 +254,7 @@ fn plan_of(
         write_back: args.write_back.or(file.write_back).unwrap_or(WRITE_BACK_DEFAULT),
         poll: args.poll.or(file.poll),
         trash: args.trash.or(file.trash).unwrap_or(TRASH_DEFAULT).0,
+        stores_litter: args.litter.or(file.litter) == Some(Litter::Store),
         read_only: args.read_only.or(file.read_only).unwrap_or(false),
         allow_other: args.allow_other.or(file.allow_other).unwrap_or(false),
         events: args.events.or(file.events).unwrap_or(true),
@@ -342,6 +345,7 @@ pub(crate) fn serve_plan(args: &ServeNfsArgs, places: &Places) -> Result<MountPl
         cache: args.cache.clone(),
         cache_size: args.cache_size,
         write_back: args.write_back,
+        litter: args.litter,
         read_only: args.read_only.then_some(true),
         allow_other: args.allow_other.then_some(true),
         log: args.log.clone(),

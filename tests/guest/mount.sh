@@ -26,9 +26,21 @@ exec 3>&-
 [ "$(cat /run/notes/open.md)" = $'one\ntwo\nthree' ]
 [ "$(grep -c ' /run/notes ' /proc/mounts)" = 1 ]
 umount /run/notes
+heard=no
 for _ in $(seq 300); do
-  "$notefs" status | grep -q /run/notes || { echo "the daemon has heard of the umount"; exit 0; }
+  "$notefs" status | grep -q /run/notes || { heard=yes; break; }
   sleep 0.1
 done
-echo "the daemon did not end" >&2
-exit 1
+[ $heard = yes ] || { echo "the daemon did not end" >&2; exit 1; }
+echo "the daemon has heard of the umount"
+
+mkdir /run/folder /run/bucket
+set +e
+"$notefs" run --protocol nfs --write-back 1h --cache /run/cache2 fs:///run/bucket /run/folder -- \
+  sh -c 'grep " $NOTEFS_DIR nfs " /proc/mounts && echo "by a command" >"$NOTEFS_DIR/made.md" && exit 7'
+code=$?
+set -e
+[ $code = 7 ] || { echo "notefs run exited with $code" >&2; exit 1; }
+[ "$(cat /run/bucket/made.md)" = "by a command" ]
+! grep -q " /run/folder " /proc/mounts
+echo "a command has run on a mount of its own"

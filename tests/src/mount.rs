@@ -53,7 +53,7 @@ impl Mount {
     /// Mounts `store` in a fresh folder with a fresh cache.
     pub fn start_with(store: &Store, options: MountOptions) -> Result<Mount> {
         ensure!(
-            Path::new("/dev/fuse").exists(),
+            is_nfs() || Path::new("/dev/fuse").exists(),
             "/dev/fuse is missing: load the fuse module, or start the container with --device /dev/fuse"
         );
         let home = scratch::folder("home")?;
@@ -87,6 +87,9 @@ impl Mount {
             .arg(&self.cache)
             .arg("--foreground")
             .args(&self.options.args);
+        if is_nfs() {
+            command.args(["--protocol", "nfs"]);
+        }
         command
             .stdin(std::process::Stdio::null())
             .stdout(output.try_clone()?)
@@ -268,6 +271,16 @@ impl Mount {
         let tail = lines[lines.len().saturating_sub(40)..].join("\n");
         format!("--- end of {} ---\n{tail}", self.log.display())
     }
+}
+
+/// How often to do what is the same each time: less often over NFS, since the guest that has a client is slow.
+pub fn scaled(count: usize) -> usize {
+    if is_nfs() { count / 10 } else { count }
+}
+
+/// Whether the mounts of this process are NFS: `NOTEFS_TEST_PROTOCOL=nfs`, where the kernel has a client.
+fn is_nfs() -> bool {
+    std::env::var_os("NOTEFS_TEST_PROTOCOL").is_some_and(|protocol| protocol == "nfs")
 }
 
 /// How many files the bucket does not hold yet, by `status`.

@@ -114,7 +114,8 @@ fn notefs_mounts_itself_with_the_kernels_client() -> Result<()> {
     let script = below_workspace("tests/guest/mount.sh").display().to_string();
     let finished = guest(&served, &[&script, &command::binary()?.display().to_string()])?;
     ensure!(
-        finished.stdout.contains("the daemon has heard of the umount"),
+        finished.stdout.contains("the daemon has heard of the umount")
+            && finished.stdout.contains("a command has run on a mount of its own"),
         "{}",
         finished.stdout
     );
@@ -139,10 +140,15 @@ fn a_kernel_without_a_client_is_told() -> Result<()> {
         served.notefs().output(&["unmount", &dir.display().to_string()])?;
     } else {
         let told = served.notefs().failure(&args, 1)?;
-        ensure!(
-            told.contains("no NFS client") && told.contains("--protocol fuse"),
-            "{told}"
-        );
+        let mut run = args;
+        run[0] = "run";
+        let run: Vec<&str> = run.into_iter().chain(["--", "true"]).collect();
+        for told in [told, served.notefs().failure(&run, 1)?] {
+            ensure!(
+                told.contains("no NFS client") && told.contains("--protocol fuse"),
+                "{told}"
+            );
+        }
     }
     ensure!(!scratch::is_mounted(&dir));
     Ok(())
@@ -190,7 +196,7 @@ fn random_operations_agree_with_their_model_on_a_kernels_client() -> Result<()> 
     let seed = (std::process::id() ^ served.port().rotate_left(7) as u32).to_string();
     let program = process::tool("fsx")?.display().to_string();
     let config = config.display().to_string();
-    let finished = guest(&served, &[&program, "-N", "4000", "-S", &seed, "-f", &config, "model"]);
+    let finished = guest(&served, &[&program, "-N", "20000", "-S", &seed, "-f", &config, "model"]);
     finished.with_context(|| format!("fsx with the seed {seed}"))?;
     Ok(())
 }

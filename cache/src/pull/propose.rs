@@ -8,6 +8,7 @@ use super::listing::Differences;
 use super::places::{Placed, Planned, place};
 use super::{Look, readers};
 use crate::error::Result;
+use crate::litter::lies_in_litter;
 use crate::replica::{FOREIGN, Offer, RemoteChange, RemoteChangeKind, Replica, Spot, Theirs};
 use crate::state::{Inode, Remote};
 use crate::store::{Listed, ObjectMetadata, PartialMetadata};
@@ -287,7 +288,10 @@ impl Replica {
                     object: Some(theirs.info),
                 };
                 self.adopt((ROOT_INO, ""), &listed, theirs.began, &mut HashSet::new())?;
-                self.puller.note_fruitless(&listed);
+                // What is kept here hides an object of its name only for as long as it is here.
+                if !lies_in_litter(&look.key) {
+                    self.puller.note_fruitless(&listed);
+                }
             }
             Placed::At { directories, spot } => {
                 offers.extend(

@@ -25,13 +25,16 @@ impl Replica {
         if self.directory_keys_of(ino)? != keys {
             return Ok(());
         }
+        if self.view(|tables| tables.is_kept_here(ino))? {
+            return self.settle_kept(ino).await;
+        }
         let (wanted, empty, mine) = self.view(|tables| {
             let inode = tables.inode(ino)?.filter(|inode| inode.nlink > 0 && ino != ROOT_INO);
             let wanted = match inode {
                 Some(_) => Some(tables.directory_key(ino)?.key.to_string()),
                 None => None,
             };
-            Ok((wanted, !tables.has_children(ino)?, tables.remotes_of(ino)?))
+            Ok((wanted, !tables.shows_children(ino, None)?, tables.remotes_of(ino)?))
         })?;
         if let Some(key) = &wanted {
             let there = mine.iter().find(|remote| remote.key == *key);
@@ -63,7 +66,18 @@ impl Replica {
                 Some(_) => Some(op.tables.directory_key(ino)?.key.to_string()),
                 None => None,
             };
-            if now == wanted && (now.is_none() || op.tables.has_children(ino)? != empty) {
+            if now == wanted && (now.is_none() || op.tables.shows_children(ino, None)? != empty) {
+                op.push(Mutation::ClearDirty(ino));
+            }
+            Ok(())
+        })
+    }
+
+    /// The bucket is to know nothing of it.
+    async fn settle_kept(&self, ino: Ino) -> Result<()> {
+        self.synced_inode(ino).await?;
+        self.change(|op| {
+            if op.tables.is_kept_here(ino)? {
                 op.push(Mutation::ClearDirty(ino));
             }
             Ok(())

@@ -84,11 +84,7 @@ impl Replica {
     fn keys_of(&self, ino: Ino) -> Result<Vec<String>> {
         self.view(|tables| {
             let mut keys: HashSet<String> = tables.remotes_of(ino)?.into_iter().map(|remote| remote.key).collect();
-            for name in tables.names_of(ino)? {
-                if let Ok(key) = tables.key_of(&name)? {
-                    keys.insert(key.as_str().to_owned());
-                }
-            }
+            keys.extend(tables.wanted_keys(ino)?);
             let mut keys: Vec<String> = keys.into_iter().collect();
             keys.sort_unstable();
             Ok(keys)
@@ -104,12 +100,7 @@ impl Replica {
     fn look(&self, ino: Ino) -> Result<(Snapshot, Plan)> {
         self.view(|tables| {
             let inode = tables.inode(ino)?;
-            let mut wanted = Vec::new();
-            for name in tables.names_of(ino)? {
-                if let Ok(key) = tables.key_of(&name)? {
-                    wanted.push(key.as_str().to_owned());
-                }
-            }
+            let wanted = tables.wanted_keys(ino)?;
             let mine = tables.remotes_of(ino)?;
             let mut at_wanted = Vec::new();
             for key in &wanted {
@@ -416,12 +407,7 @@ impl Replica {
         let ino = snapshot.ino;
         let left_over = self.change(|op| {
             let now = op.tables.inode(ino)?;
-            let mut wanted = Vec::new();
-            for name in op.tables.names_of(ino)? {
-                if let Ok(key) = op.tables.key_of(&name)? {
-                    wanted.push(key.as_str().to_owned());
-                }
-            }
+            let wanted = op.tables.wanted_keys(ino)?;
             let versions = |inode: &Inode| (inode.content_version, inode.meta_version);
             let same = now.as_ref().map(versions) == snapshot.inode.as_ref().map(versions) && wanted == snapshot.wanted;
             let nameless = wanted.is_empty() && now.is_none_or(|inode| inode.nlink == 0);

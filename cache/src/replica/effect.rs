@@ -287,9 +287,10 @@ impl Replica {
         })
     }
 
-    /// A directory that the bucket does not hold any more goes once it is empty, unless something is owed for it.
+    /// A directory that the bucket does not hold any more goes once it is empty but for what is worth nothing without it, unless
+    /// something is owed for it.
     pub(crate) fn effect_directory_removed(&self, ino: Ino, began: u64) -> Result<Option<Attr>> {
-        self.change(|op| {
+        let removed = self.change(|op| {
             let inode = op.tables.inode(ino)?.filter(|inode| inode.is_dir() && inode.nlink > 0);
             let Some(mut inode) = inode.filter(|inode| inode.ino != ROOT_INO) else {
                 return Ok(None);
@@ -297,8 +298,15 @@ impl Replica {
             let key = op.tables.directory_key(ino)?.key.to_string();
             let known = op.tables.remote(&key)?.filter(|known| known.noted <= began);
             let owed = op.tables.dirty.contains_key(&ino);
-            if known.is_none() || owed || op.tables.has_children(ino)? {
+            if known.is_none() || owed {
                 return Ok(None);
+            }
+            let Some(views) = op.tables.only_folder_views(ino)? else {
+                return Ok(None);
+            };
+            let mut blobs = Vec::new();
+            for view in &views {
+                blobs.push(self.drop_kept(op, view)?);
             }
             let attr = inode.attr();
             op.push(Mutation::DropRemote(key));
@@ -317,8 +325,22 @@ impl Replica {
                 parent.nlink = parent.nlink.saturating_sub(1);
                 touch_directory(op, &mut parent);
             }
-            Ok(Some(attr))
-        })
+            Ok(Some((attr, blobs)))
+        })?;
+        let Some((attr, blobs)) = removed else { return Ok(None) };
+        blobs.into_iter().for_each(|blob| self.retire_blob(blob));
+        Ok(Some(attr))
+    }
+
+    /// What the bucket knows nothing of goes with its directory; answers a blob to remove.
+    fn drop_kept(&self, op: &mut Op<'_>, name: &Dentry) -> Result<Option<Ino>> {
+        let Some(inode) = op.tables.inode(name.ino)? else {
+            return Ok(None);
+        };
+        if inode.nlink == 1 && op.tables.dirty.contains_key(&name.ino) {
+            op.push(Mutation::ClearDirty(name.ino));
+        }
+        self.drop_name(op, inode, name)
     }
 
     /// Takes a name that the bucket does not hold any more; answers a blob to remove.

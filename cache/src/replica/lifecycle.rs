@@ -34,6 +34,7 @@ impl Replica {
             &options.clock.boot_id(),
             look_at_disk(&options.cache_dir)?.1,
         )?;
+        state.lock().stores_litter = options.stores_litter;
         let blobs = Blobs::open(&options.cache_dir.join("blobs"))?;
         let writer_id = identify(&state, &options, &store.name())?;
         let bears_metadata = state.lock().meta("bears_metadata")?.as_deref() == Some("1");

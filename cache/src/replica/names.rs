@@ -323,8 +323,7 @@ pub(super) fn owe_if_emptied(op: &mut Op<'_>, directory: Ino, leaving: &[u8]) ->
     if directory == ROOT_INO {
         return Ok(());
     }
-    let children = op.tables.children(directory, 0, 2)?;
-    if children.iter().all(|child| child.name == leaving) {
+    if !op.tables.shows_children(directory, Some(leaving))? {
         op.owe(directory);
     }
     Ok(())

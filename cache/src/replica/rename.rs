@@ -4,6 +4,7 @@ use super::names::{check_empty, check_key, check_new_name, owe_if_emptied, touch
 use super::op::Op;
 use super::{Replica, base};
 use crate::error::{Error, Result};
+use crate::litter::is_litter;
 use crate::state::{Dentry, Inode, LoggedChange, Marks, Mutation};
 use crate::store::{KEY_LENGTH_MAX_BYTES, escape_name};
 use crate::types::*;
@@ -114,6 +115,9 @@ impl Replica {
         op.push(Mutation::PutDentry(moved));
         op.owe_tree(inode.ino, inode.is_dir());
         if source_dir.ino == target_dir.ino {
+            if is_litter(name) {
+                owe_if_emptied(op, dentry.parent, &dentry.name)?;
+            }
             source_dir.nlink -= u32::from(lost_directory);
             touch_directory(op, &mut source_dir);
         } else {

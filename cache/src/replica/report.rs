@@ -347,12 +347,18 @@ impl Replica {
         })
     }
 
+    /// Whether a file or directory stays on this machine alone ([`crate::litter`]): then it is never *stored*.
+    pub fn is_kept_here(&self, ino: Ino) -> Result<bool> {
+        self.view(|tables| tables.is_kept_here(ino))
+    }
+
     /// The step alone: cheap.
     pub fn step(&self, ino: Ino) -> Result<Step> {
         let mut tables = self.state.lock();
         let inode = tables.live_inode(ino)?;
-        let step = match tables.dirty.get(&ino) {
+        let step = match tables.dirty.get(&ino).copied() {
             None if inode.is_dir() && self.pusher.hints_owed.load(Ordering::Acquire) => Step::Synced,
+            None if tables.is_kept_here(ino)? => Step::Synced,
             None => Step::Stored,
             Some(debt) if debt.op <= self.synced_op.load(Ordering::Acquire) => Step::Synced,
             Some(_) => Step::Written,

@@ -46,6 +46,7 @@ pub(crate) fn options(dir: &Path, name: &str, clock: &Arc<Hand>, write_back_ms: 
         default_uid: 0,
         default_gid: 0,
         host: name.into(),
+        stores_litter: false,
         remote_deadline: Duration::from_secs(60),
         clock: clock.clone(),
     }

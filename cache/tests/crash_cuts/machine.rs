@@ -83,6 +83,7 @@ impl Machine {
             default_uid: 0,
             default_gid: 0,
             host: "test".into(),
+            stores_litter: false,
             remote_deadline: Duration::from_secs(20),
             clock: clock.clone(),
             poll: None,

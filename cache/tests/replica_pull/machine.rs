@@ -1,5 +1,6 @@
 //! One machine of the pull tests: a replica with its own cache, driven step by step.
 
+use notefs_cache::check::CheckReport;
 use notefs_cache::clock::SystemClock;
 use notefs_cache::store::MemoryStore;
 use notefs_cache::{AttrChange, Error, FileKind, Ino, NewInode, Options, ROOT_INO, RenameMode, Replica, Result};
@@ -43,6 +44,7 @@ impl Machine {
             default_uid: 0,
             default_gid: 0,
             host: name.into(),
+            stores_litter: false,
             remote_deadline: Duration::from_secs(10),
             clock: Arc::new(SystemClock::default()),
         };
@@ -173,6 +175,10 @@ impl Machine {
             .runtime
             .block_on(self.replica.drain(Duration::from_secs(60), &|_| {}));
         assert_eq!(owed.count, 0, "{:?}", self.replica.status().last_error);
+    }
+
+    pub(crate) fn check(&self) -> CheckReport {
+        self.runtime.block_on(self.replica.check(false, &|_| {})).unwrap()
     }
 
     pub(crate) fn try_pull(&self, everything: bool) -> Result<()> {

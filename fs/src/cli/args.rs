@@ -12,7 +12,9 @@ mod mount;
 mod ways_out;
 
 pub(crate) use find::{EventsArgs, IndexCommand, PathArgs, SearchArgs, TagsArgs};
-pub(crate) use mount::{Durability, LogFormat, LogLevel, MountArgs, Protocol, RunArgs, ServeCommand, ServeNfsArgs};
+pub(crate) use mount::{
+    Durability, Litter, LogFormat, LogLevel, MountArgs, Protocol, RunArgs, ServeCommand, ServeNfsArgs,
+};
 pub(crate) use ways_out::{ExportArgs, ImportArgs, SnapshotArgs};
 
 use super::units::parse_duration;

@@ -3,7 +3,7 @@
 //! Owns which keys there are, and what is said of wrong ones: the line, and the key that may have been meant. No value is ever repeated in
 //! a message, since it might be a secret in the wrong place. Does not own precedence (`config.rs`).
 
-use crate::cli::args::{Durability, LogFormat, LogLevel, Protocol};
+use crate::cli::args::{Durability, Litter, LogFormat, LogLevel, Protocol};
 use crate::cli::units::{Keep, parse_duration, parse_keep, parse_rate, parse_size};
 use crate::failure::Failure;
 use clap::ValueEnum;
@@ -32,6 +32,7 @@ pub(crate) struct ConfigFile {
     pub(crate) write_back: Option<Duration>,
     pub(crate) poll: Option<Duration>,
     pub(crate) trash: Option<Keep>,
+    pub(crate) litter: Option<Litter>,
     pub(crate) read_only: Option<bool>,
     pub(crate) allow_other: Option<bool>,
     pub(crate) events: Option<bool>,
@@ -50,7 +51,7 @@ pub(crate) struct ConfigFile {
 }
 
 /// The keys, in the order in which a hint tells them.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "store",
     "dir",
     "cache",
@@ -59,6 +60,7 @@ const KEYS: [&str; 23] = [
     "write-back",
     "poll",
     "trash",
+    "litter",
     "read-only",
     "allow-other",
     "events",
@@ -152,6 +154,7 @@ fn take(config: &mut ConfigFile, (key, value): (&str, &Value), folder: &Path) ->
         "write-back" => config.write_back = Some(parse_duration(&text()?).map_err(plain)?),
         "poll" => config.poll = Some(parse_duration(&text()?).map_err(plain)?),
         "trash" => config.trash = Some(parse_keep(&text()?).map_err(plain)?),
+        "litter" => config.litter = Some(word(&text()?).map_err(wrong)?),
         "read-only" => config.read_only = Some(flag()?),
         "allow-other" => config.allow_other = Some(flag()?),
         "events" => config.events = Some(flag()?),

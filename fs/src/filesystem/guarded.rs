@@ -11,9 +11,7 @@ use super::permission::{self, EXECUTE, READ, User, WRITE};
 use super::{Call, Errno, Filesystem, Operation};
 use crate::events::LocalChange;
 use bytes::Bytes;
-use notefs_cache::{
-    Attr, AttrChange, DirEntry, Error, FileKind, Ino, NAME_LENGTH_MAX_BYTES, Replica, SpaceUsage, Timestamp,
-};
+use notefs_cache::{Attr, AttrChange, DirEntry, Error, FileKind, Ino, Replica, SpaceUsage, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
@@ -302,14 +300,6 @@ fn posix<T>(result: Result<T, Error>) -> Result<Result<T, Errno>, Error> {
 
 fn flatten<T>(result: Result<Changed<T>, Errno>) -> Changed<T> {
     result.unwrap_or_else(Changed::failed)
-}
-
-fn check_name(name: &[u8]) -> Result<(), Error> {
-    if name.len() > NAME_LENGTH_MAX_BYTES {
-        Err(Error::Posix(libc::ENAMETOOLONG))
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

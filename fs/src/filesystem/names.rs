@@ -147,7 +147,8 @@ fn retained(replica: &Replica, attr: Attr) -> Attr {
     attr
 }
 
-fn check_name(name: &[u8]) -> Result<(), Error> {
+/// Names are bounded by the operations on them, whoever asks.
+pub(super) fn check_name(name: &[u8]) -> Result<(), Error> {
     if name.len() > NAME_LENGTH_MAX_BYTES {
         Err(Error::Posix(libc::ENAMETOOLONG))
     } else {

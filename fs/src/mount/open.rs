@@ -56,6 +56,7 @@ fn options(plan: &MountPlan) -> Options {
         cache_size_bytes: plan.cache_size_bytes,
         write_back: plan.write_back,
         poll: plan.poll,
+        stores_litter: plan.stores_litter,
         read_only: plan.read_only,
         default_uid: rustix::process::getuid().as_raw(),
         default_gid: rustix::process::getgid().as_raw(),

@@ -180,6 +180,13 @@ impl Desk {
 
     fn wait_file_stored(&self, path: &[u8], until: Instant, asker: &Asker) -> Result<Answer, Failure> {
         let ino = self.resolve(path)?.ino;
+        if self.replica.is_kept_here(ino).unwrap_or(false) {
+            let shown = String::from_utf8_lossy(path);
+            return Err(Failure::new(format!(
+                "{shown} is kept on this machine only, as what macOS strews about is"
+            ))
+            .hint("Mount with --litter store to have it stored"));
+        }
         loop {
             let reached = self.with_needs(path, |replica| replica.step(ino))? >= Step::Stored;
             let left = Progress {

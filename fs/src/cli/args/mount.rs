@@ -56,6 +56,15 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
+/// What becomes of files that macOS strews about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Litter {
+    /// They stay on this machine
+    Local,
+    /// They are stored like any other
+    Store,
+}
+
 /// `notefs mount`.
 #[derive(Debug, Default, Args)]
 #[command(
@@ -110,6 +119,17 @@ pub(crate) struct MountArgs {
     /// below .notefs/trash, or off [default: 30d]
     #[arg(long, value_name = "TIME|off", value_parser = parse_keep, env = "NOTEFS_TRASH", hide_env = true)]
     pub(crate) trash: Option<Keep>,
+
+    /// Where ._*, .DS_Store and the like go, which macOS strews about: local (they stay on this machine) or store [default: local]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "local|store",
+        hide_possible_values = true,
+        env = "NOTEFS_LITTER",
+        hide_env = true
+    )]
+    pub(crate) litter: Option<Litter>,
 
     /// Refuse every change
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
@@ -228,6 +248,17 @@ pub(crate) struct ServeNfsArgs {
     /// How long after the last write a file is uploaded, as in 250ms, 5s or 2m [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "NOTEFS_WRITE_BACK", hide_env = true)]
     pub(crate) write_back: Option<Duration>,
+
+    /// Where ._*, .DS_Store and the like go, which macOS strews about: local (they stay on this machine) or store [default: local]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "local|store",
+        hide_possible_values = true,
+        env = "NOTEFS_LITTER",
+        hide_env = true
+    )]
+    pub(crate) litter: Option<Litter>,
 
     /// Refuse every change
     #[arg(long)]

@@ -1,7 +1,8 @@
 //! Guarded operations on names: look up, make, link, remove, rename.
 
-use super::{Changed, Guarded, check_name, flatten, live, lock, observe, posix};
+use super::{Changed, Guarded, flatten, live, lock, observe, posix};
 use crate::events::{EventKind, LocalChange};
+use crate::filesystem::names::check_name;
 use crate::filesystem::permission::{self, EXECUTE, User, WRITE};
 use crate::filesystem::{Call, Errno, Operation};
 use bytes::Bytes;
