@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod container;
+pub mod endless;
 pub mod mount;
 pub mod nfs;
 pub mod pair;

@@ -1,6 +1,7 @@
 //! A tenant's container: nobody root, one command that mounts, runs a service, stores and leaves. Whatever moment it is asked to end
 //! in, what its service has acknowledged is in the bucket; whatever moment it is killed in, its volume goes on.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,7 +9,9 @@ use anyhow::{Context, Result, ensure};
 use notefs_tests::container::{self, Container, Plan, VAULT};
 use notefs_tests::vault::{self, Random};
 use notefs_tests::web::{self, Acknowledged, WebService};
-use notefs_tests::{Class, Fault, PATIENCE, Proxy, Store, wait_until};
+use notefs_tests::{Class, Fault, PATIENCE, Proxy, Store, process, scratch, wait_until};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// Saves that a burst must have made before anything is done to its container.
 const SAVES_MIN: usize = 20;
@@ -243,4 +246,107 @@ fn a_container_that_cannot_mount_is_told_what_it_lacks() -> Result<()> {
     told(&|plan| plan.fuse = false, &["/dev/fuse", "notefs serve nfs"])?;
     told(&|plan| plan.may_mount = false, &["SYS_ADMIN"])?;
     told(&|plan| plan.new_privileges = false, &["fusermount3", "privileges"])
+}
+
+fn sum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The blob that a descriptor of an image layout names.
+fn blob(layout: &Path, descriptor: &Value) -> Result<Vec<u8>> {
+    let digest = descriptor["digest"].as_str().context("a descriptor without a digest")?;
+    let name = digest.strip_prefix("sha256:").context("another digest")?;
+    let bytes = std::fs::read(layout.join("blobs/sha256").join(name))?;
+    ensure!(sum(&bytes) == name, "a blob is not what its name says");
+    ensure!(
+        descriptor["size"].as_u64() == Some(bytes.len() as u64),
+        "a blob of another size"
+    );
+    Ok(bytes)
+}
+
+#[test]
+fn the_archive_is_an_image_of_the_root_that_is_tested() -> Result<()> {
+    let tested = container::root()?;
+    let built = tested.parent().context("a root without a parent")?;
+    let output = scratch::folder("image")?;
+    // The installed packages are taken from there, so that nothing is downloaded.
+    for name in ["base.tar", "choice"] {
+        std::fs::copy(built.join(name), output.join(name))?;
+    }
+    let place = output.display();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/image");
+    let binary = notefs_tests::command::binary()?;
+    let build = format!(
+        "export NOTEFS_BIN='{}'; '{}' --with nginx-light --output '{place}' && mkdir '{place}/layout' && tar -C '{place}/layout' -xf '{place}/notefs.oci.tar'",
+        binary.display(),
+        script.display()
+    );
+    println!("{}", process::shell(&output, &build)?);
+    let layout = output.join("layout");
+    let index: Value = serde_json::from_slice(&std::fs::read(layout.join("index.json"))?)?;
+    let manifest: Value = serde_json::from_slice(&blob(&layout, &index["manifests"][0])?)?;
+    let config: Value = serde_json::from_slice(&blob(&layout, &manifest["config"])?)?;
+    ensure!(
+        config["config"]["User"] == format!("{0}:{0}", container::USER),
+        "root inside: {config}"
+    );
+    ensure!(
+        config["config"]["Entrypoint"] == serde_json::json!(["notefs"]),
+        "{config}"
+    );
+    let layers = manifest["layers"].as_array().context("no layers")?;
+    ensure!(layers.len() == 2 && config["rootfs"]["diff_ids"].as_array().map(Vec::len) == Some(2));
+    for (layer, id) in layers
+        .iter()
+        .zip(config["rootfs"]["diff_ids"].as_array().into_iter().flatten())
+    {
+        let name = layer["digest"]
+            .as_str()
+            .unwrap_or_default()
+            .trim_start_matches("sha256:");
+        blob(&layout, layer)?;
+        let unpacked = process::shell(&layout.join("blobs/sha256"), &format!("gzip -dc {name} | sha256sum"))?;
+        let unpacked = unpacked.split(' ').next().unwrap_or_default();
+        ensure!(
+            id.as_str() == Some(&format!("sha256:{unpacked}")),
+            "a layer is not what the configuration says"
+        );
+    }
+    let listed = process::shell(
+        &output,
+        "tar -tvf base.tar ./usr/bin/fusermount3 ./etc/passwd ./etc/ssl/certs/ca-certificates.crt",
+    )?;
+    ensure!(listed.contains("-rwsr-xr-x"), "fusermount3 has no setuid bit: {listed}");
+    Ok(())
+}
+
+/// The number of seconds behind a word.
+fn seconds_after(text: &str, word: &str) -> Option<u64> {
+    let rest = text.split_once(word)?.1.trim_start();
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[test]
+fn the_examples_give_a_pod_the_time_that_it_needs() -> Result<()> {
+    /// What a mount takes at most after SIGTERM, and what the daemon takes to be gone.
+    const MOUNT_SECONDS: u64 = 60;
+    const EXIT_SECONDS: u64 = 10;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/deploy/kubernetes.yaml");
+    let pods = std::fs::read_to_string(path)?;
+    let pods: Vec<&str> = pods.split("\n---\n").collect();
+    ensure!(pods.len() == 2, "{} examples", pods.len());
+    for pod in pods {
+        let given = seconds_after(pod, "terminationGracePeriodSeconds:").context("no grace period")?;
+        let needed = match (seconds_after(pod, "--grace,"), seconds_after(pod, "--drain,")) {
+            (Some(grace), Some(drain)) => grace + drain,
+            _ => MOUNT_SECONDS,
+        };
+        ensure!(
+            given >= needed + EXIT_SECONDS,
+            "{given} s are given, {needed} s and {EXIT_SECONDS} s needed:\n{pod}"
+        );
+    }
+    Ok(())
 }
