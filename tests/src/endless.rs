@@ -303,8 +303,9 @@ impl Shared {
                 body: vec![],
             };
         }
-        let byte = |at: u64| object.bytes.get(at as usize).copied().unwrap_or(0);
-        let body = (from..to.min(from.saturating_add(BODY_BYTES_MAX))).map(byte).collect();
+        let start = (from as usize).min(object.bytes.len());
+        let mut body = object.bytes[start..].to_vec();
+        body.resize((to - from).min(BODY_BYTES_MAX) as usize, 0);
         let partial = asked.head.header("range").is_some();
         if partial {
             let place = format!("bytes {from}-{}/{}", to.saturating_sub(1), object.size);

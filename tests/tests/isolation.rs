@@ -19,6 +19,10 @@ const USERS: [u32; 2] = [48_001, 48_002];
 /// Shell functions for two users in one table of mounts of their own, in which everybody may open /dev/fuse.
 const PRELUDE: &str = r#"
 mount --bind "$DEVICE" /dev/fuse
+# fusermount3 serves users who have a name.
+{ cat /etc/passwd; for user in $A $B; do echo "tenant$user:x:$user:$user::/nonexistent:/bin/sh"; done; } >"$HOMES/passwd"
+chmod 644 "$HOMES/passwd"
+mount --bind "$HOMES/passwd" /etc/passwd
 as() { # USER COMMAND...
   local user=$1; shift
   setpriv --reuid "$user" --regid "$user" --clear-groups -- env -i PATH="$PATH" HOME="$HOMES/$user" XDG_RUNTIME_DIR="$HOMES/$user/run" \

@@ -123,7 +123,7 @@ fn mount_fuse(plan: &MountPlan, store_name: &str, filesystem: Arc<Filesystem>) -
     };
     crate::fuse::mount(filesystem, options).map_err(|error| {
         let failure = Failure::new(format!("Could not mount on {}: {error}", plan.dir.display()));
-        match Situation::look(error.kind(), plan.allow_other).hint() {
+        match Situation::look(&error, plan.allow_other).hint() {
             Some(hint) => failure.hint(hint),
             None => failure,
         }

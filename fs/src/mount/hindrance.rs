@@ -2,7 +2,7 @@
 //!
 //! Owns the judgement, a pure function of what the system says about the device and this process. Does not own mounting (`fuse`).
 
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind};
 
 /// The kernel's device.
 const DEVICE: &str = "/dev/fuse";
@@ -32,24 +32,34 @@ pub(super) struct Situation {
     can_mount: bool,
     /// Other users were to be let in.
     allow_other: bool,
+    /// `fusermount3` found no name of this user.
+    is_nameless: bool,
 }
 
 impl Situation {
     /// Looks at the device and this process.
-    pub(super) fn look(error: ErrorKind, allow_other: bool) -> Situation {
+    pub(super) fn look(error: &Error, allow_other: bool) -> Situation {
         let device = match std::fs::OpenOptions::new().read(true).write(true).open(DEVICE) {
             Ok(_) => Device::Open,
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Device::Closed,
             Err(_) => Device::Missing,
         };
+        let said = error.to_string();
+        // What `fusermount3` says comes as any error.
+        let refused = said.contains("Operation not permitted") || said.contains("Permission denied");
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Situation {
             device,
-            error,
+            error: if refused {
+                ErrorKind::PermissionDenied
+            } else {
+                error.kind()
+            },
             no_new_privileges: field(&status, "NoNewPrivs:") == Some("1"),
             may_mount: holds(&status, "CapBnd:"),
             can_mount: holds(&status, "CapEff:"),
             allow_other,
+            is_nameless: said.contains("could not determine username"),
         }
     }
 
@@ -61,6 +71,9 @@ impl Situation {
             ),
             (Device::Closed, _) => Some(
                 "This user may not open /dev/fuse: give the device the mode 666, or let the container use it, or use `notefs serve nfs` instead",
+            ),
+            _ if self.is_nameless => Some(
+                "fusermount3 serves users who have a name: add this one to /etc/passwd, or run as a user who is in it",
             ),
             (_, ErrorKind::NotFound) => Some("Install fusermount3 (Debian: apt install fuse3)"),
             (_, ErrorKind::PermissionDenied) => Some(self.refused()),
@@ -103,6 +116,7 @@ mod tests {
         may_mount: true,
         can_mount: false,
         allow_other: false,
+        is_nameless: false,
     };
 
     #[test]
@@ -127,6 +141,13 @@ mod tests {
                 ..FREE
             })
             .contains("Install fusermount3")
+        );
+        assert!(
+            told(Situation {
+                is_nameless: true,
+                ..FREE
+            })
+            .contains("/etc/passwd")
         );
         let bound = Situation {
             may_mount: false,
@@ -157,6 +178,15 @@ mod tests {
             .hint(),
             None
         );
+    }
+
+    #[test]
+    fn what_fusermount_says_is_understood() {
+        let said = |text: &str| Situation::look(&Error::other(text.to_owned()), false);
+        let refused = said("fusermount3: mount failed: Operation not permitted\n");
+        assert_eq!(refused.error, ErrorKind::PermissionDenied);
+        assert!(said("fusermount3: could not determine username\n").is_nameless);
+        assert_eq!(said("something else").error, ErrorKind::Other);
     }
 
     #[test]
