@@ -339,7 +339,11 @@ fn the_examples_give_a_pod_the_time_that_it_needs() -> Result<()> {
     ensure!(pods.len() == 2, "{} examples", pods.len());
     for pod in pods {
         let given = seconds_after(pod, "terminationGracePeriodSeconds:").context("no grace period")?;
-        let needed = match (seconds_after(pod, "--grace,"), seconds_after(pod, "--drain,")) {
+        let args = pod
+            .lines()
+            .find(|line| line.trim_start().starts_with("args:"))
+            .context("no arguments")?;
+        let needed = match (seconds_after(args, "--grace,"), seconds_after(args, "--drain,")) {
             (Some(grace), Some(drain)) => grace + drain,
             _ => MOUNT_SECONDS,
         };
