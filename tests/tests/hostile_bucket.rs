@@ -227,7 +227,10 @@ fn metadata_bombs_hurt_nobody() -> Result<()> {
         }
     }
     ensure!(std::fs::read(mount.path("plain.md"))? == b"plain\n");
-    ensure!(mount.search("plain")? == ["plain.md"], "the index stopped");
+    wait_until("indexed note", PATIENCE, || match mount.search("plain") {
+        Ok(found) if found == ["plain.md"] => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
     is_sound(&mount, pid)
 }
 

@@ -109,7 +109,7 @@ fn as_both(script: &str, homes: &Path) -> Result<Finished> {
         .env("HOMES", homes)
         .env("NOTEFS", command::binary()?);
     shell.env("A", USERS[0].to_string()).env("B", USERS[1].to_string());
-    process::run(shell, Duration::from_secs(150))
+    process::run(shell, Duration::from_secs(300))
 }
 
 /// Folders of two users, open to everybody, so that nothing but notefs itself guards what it makes.
