@@ -7,8 +7,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nfs3_types::nfs3::nfsstat3;
-use notefs_tests::nfs::{Served, plain, went_well};
 use notefs_tests::process::{self, Finished};
 use notefs_tests::server::Server;
 use notefs_tests::{Mount, Notefs, PATIENCE, Store, command, scratch, sys, wait_until};
@@ -210,32 +208,6 @@ fn a_key_opens_its_own_bucket_only() -> Result<()> {
     ensure!(!said.contains("mine.md"), "it tells of the first store's notes: {said}");
     mount.remount()?;
     ensure!(std::fs::read(mount.path("mine.md"))? == b"wordofmine");
-    Ok(())
-}
-
-#[test]
-fn a_handle_of_one_server_is_nothing_to_another() -> Result<()> {
-    let stores = [Store::ministack()?, Store::ministack()?];
-    let served = [Served::start(&stores[0], &[])?, Served::start(&stores[1], &[])?];
-    let mut clients = [served[0].client()?, served[1].client()?];
-    let mut files = Vec::new();
-    for client in &mut clients {
-        let root = client.root()?;
-        files.push([went_well(client.create(&root, "same-name", plain(0o644))?)?, root]);
-    }
-    for (client, others) in clients.iter_mut().zip([&files[1], &files[0]]) {
-        let read = client.read(&others[0], 0, 100)?;
-        let looked = client.lookup(&others[1], "same-name")?;
-        let refused = |error: nfsstat3| matches!(error, nfsstat3::NFS3ERR_BADHANDLE | nfsstat3::NFS3ERR_STALE);
-        ensure!(
-            read.as_ref().is_err_and(|error| refused(*error)),
-            "the other's file: {read:?}"
-        );
-        ensure!(
-            looked.as_ref().is_err_and(|error| refused(*error)),
-            "the other's root: {looked:?}"
-        );
-    }
     Ok(())
 }
 
