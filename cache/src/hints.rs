@@ -20,6 +20,12 @@ use std::sync::atomic::Ordering;
 /// Lines kept in memory while a bucket is adopted.
 const LINES_MAX: usize = 1_000_000;
 
+/// Hint objects that are looked at; those that were written last count.
+const OBJECTS_MAX: usize = 1_024;
+
+/// What is read of all hint objects together.
+const BYTES_MAX: u64 = 128 << 20;
+
 /// Stands for the root directory, which has no key; no object can have this one.
 const ROOT_KEY: &str = "/";
 
@@ -47,6 +53,22 @@ pub(crate) struct Line {
     /// A directory's change time, in nanoseconds since 1970.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     changed: Option<i64>,
+}
+
+/// The objects that can be read together, in their order; the last ones have the first claim.
+fn within(objects: Vec<(Timestamp, u64, ObjectKey)>) -> Vec<ObjectKey> {
+    let mut room = BYTES_MAX;
+    let mut chosen = Vec::new();
+    for (_, size, key) in objects.into_iter().rev() {
+        if size <= room {
+            room -= size;
+            chosen.push(key);
+        } else {
+            tracing::warn!("{key} ({size} bytes) is too large to be believed, so it is left out");
+        }
+    }
+    chosen.reverse();
+    chosen
 }
 
 impl Line {
@@ -93,7 +115,7 @@ impl Replica {
             let lines = object.bytes.split(|byte| *byte == b'\n');
             for line in lines
                 .filter_map(|line| serde_json::from_slice::<Line>(line).ok())
-                .take(LINES_MAX)
+                .take(LINES_MAX.saturating_sub(hints.len()))
             {
                 keep_newest(&mut hints, line);
             }
@@ -101,18 +123,19 @@ impl Replica {
         Ok(hints)
     }
 
-    /// The hint objects of all writers, the one written last at the end.
+    /// The hint objects of all writers, the one written last at the end; without the oldest ones where there are too many or too large ones.
     async fn hint_objects(&self) -> StoreResult<Vec<ObjectKey>> {
         let mut lister = self.store.list(&prefix(), false).await?;
         let mut objects = Vec::new();
         while let Some(page) = lister.next_page().await? {
-            objects.extend(page);
+            objects.extend(page.into_iter().filter_map(|listed| {
+                let info = listed.object?;
+                Some((info.last_modified, info.size, ObjectKey::parse(&listed.key).ok()?))
+            }));
+            objects.sort_by(|one, other| one.0.cmp(&other.0));
+            objects.drain(..objects.len().saturating_sub(OBJECTS_MAX));
         }
-        objects.sort_by_key(|listed| listed.object.as_ref().map(|info| info.last_modified));
-        Ok(objects
-            .iter()
-            .filter_map(|listed| ObjectKey::parse(&listed.key).ok())
-            .collect())
+        Ok(within(objects))
     }
 
     /// Learns the root's own mode, owner, times and attributes, once. To be called before a new replica is shown; otherwise the first

@@ -37,7 +37,7 @@ pub(crate) use conflict_name::conflict_name;
 pub use conflicts::ConflictReport;
 pub(crate) use effect::{Spot, Theirs};
 pub(crate) use listing::own_name;
-pub(crate) use metadata::fill_directory;
+pub(crate) use metadata::{TARGET_RANGE, fill_directory};
 pub(crate) use op::Op;
 pub(crate) use remote_change::Offer;
 pub use remote_change::{Announcer, FOREIGN, RemoteChange, RemoteChangeKind};

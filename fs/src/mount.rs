@@ -13,6 +13,7 @@
 
 mod care;
 mod front_end;
+mod hindrance;
 mod observe;
 mod open;
 pub(crate) mod point;

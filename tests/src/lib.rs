@@ -5,6 +5,8 @@
 //! client of their own. The binary is found through `NOTEFS_BIN`, else in the target directory's `release` folder.
 
 pub mod command;
+pub mod container;
+pub mod endless;
 pub mod mount;
 pub mod nfs;
 pub mod pair;
@@ -21,6 +23,7 @@ pub mod sys;
 pub mod tree;
 pub mod vault;
 pub mod watch;
+pub mod web;
 
 pub use command::Notefs;
 pub use mount::{Mount, MountOptions};

@@ -176,15 +176,17 @@ impl Drop for Proxy {
 }
 
 /// The first lines of a request or reply.
-struct Head {
+pub(crate) struct Head {
     bytes: Vec<u8>,
-    first_line: String,
-    headers: Vec<(String, String)>,
+    /// The request's or the status line.
+    pub(crate) first_line: String,
+    /// Names in lower case, and values.
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Head {
     /// Reads up to the empty line; `None` at the end of the connection.
-    fn read(stream: &mut impl BufRead) -> Result<Option<Head>> {
+    pub(crate) fn read(stream: &mut impl BufRead) -> Result<Option<Head>> {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
             if stream.read_until(b'\n', &mut bytes)? == 0 {
@@ -205,7 +207,8 @@ impl Head {
         }))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    /// The value of the first header of a name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(given, _)| given == name)
@@ -236,7 +239,8 @@ impl Head {
             .is_some_and(|coding| coding.contains("chunked"))
     }
 
-    fn length(&self) -> Option<u64> {
+    /// What the header says about the body's length.
+    pub(crate) fn length(&self) -> Option<u64> {
         self.header("content-length").and_then(|length| length.parse().ok())
     }
 

@@ -206,7 +206,7 @@ fn exchange(address: SocketAddr, target: &str, request: &sigv4::Request<'_>) -> 
     parse_response(&answer, request.method == "HEAD")
 }
 
-fn parse_response(answer: &[u8], bodyless: bool) -> Result<Response> {
+pub(crate) fn parse_response(answer: &[u8], bodyless: bool) -> Result<Response> {
     let end = answer
         .windows(4)
         .position(|four| four == b"\r\n\r\n")

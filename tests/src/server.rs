@@ -47,9 +47,13 @@ impl Server {
 
     /// Starts a server of its own; three tries, for another process may take a free port first.
     pub fn start(kind: Kind) -> Result<Server> {
+        Server::start_with(kind, &[])
+    }
+
+    fn start_with(kind: Kind, tenants: &[&str]) -> Result<Server> {
         let mut tried = Vec::new();
         for _ in 0..3 {
-            match Server::start_once(kind) {
+            match Server::start_once(kind, tenants) {
                 Ok(server) => return Ok(server),
                 Err(error) => tried.push(format!("{error:#}")),
             }
@@ -60,7 +64,7 @@ impl Server {
         )
     }
 
-    fn start_once(kind: Kind) -> Result<Server> {
+    fn start_once(kind: Kind, tenants: &[&str]) -> Result<Server> {
         let folder = scratch::folder("server")?;
         let ports = process::free_ports(10)?;
         let credentials = Credentials {
@@ -69,7 +73,7 @@ impl Server {
         };
         let mut command = match kind {
             Kind::Ministack => ministack(ports[0])?,
-            Kind::Weed => weed(&ports, &folder, &credentials)?,
+            Kind::Weed => weed(&ports, &folder, &identities(&credentials, tenants))?,
         };
         let log = folder.join("log");
         let output = std::fs::File::create(&log)?;
@@ -115,6 +119,20 @@ impl Server {
         &self.credentials
     }
 
+    /// A new SeaweedFS with a bucket for each name, and for each a key that may use this bucket alone.
+    pub fn of_tenants(names: &[&str]) -> Result<(Server, Vec<S3Client>)> {
+        let server = Server::start_with(Kind::Weed, names)?;
+        let own = |name: &&str| {
+            server.client(name).create_bucket()?;
+            Ok(S3Client {
+                credentials: tenant(name),
+                ..server.client(name)
+            })
+        };
+        let clients = names.iter().map(own).collect::<Result<_>>()?;
+        Ok((server, clients))
+    }
+
     /// A new bucket with a name of its own.
     pub fn new_bucket(&self) -> Result<S3Client> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
@@ -149,12 +167,34 @@ fn ministack(port: u16) -> Result<Command> {
     Ok(command)
 }
 
-fn weed(ports: &[u16], folder: &Path, credentials: &Credentials) -> Result<Command> {
-    let actions = ["Admin", "Read", "Write", "List", "Tagging"];
-    let keys = serde_json::json!([{"accessKey": credentials.access_key, "secretKey": credentials.secret_key}]);
-    let identity = serde_json::json!({"name": "admin", "credentials": keys, "actions": actions});
+/// The key of a bucket's tenant.
+fn tenant(name: &str) -> Credentials {
+    Credentials {
+        access_key: format!("key-of-{name}"),
+        secret_key: format!("secret-of-{name}"),
+    }
+}
+
+/// Who may do what: the administrator everything, a tenant everything in the bucket of his name.
+fn identities(admin: &Credentials, tenants: &[&str]) -> serde_json::Value {
+    let identity = |name: &str, credentials: &Credentials, actions: Vec<String>| {
+        let keys = serde_json::json!([{"accessKey": credentials.access_key, "secretKey": credentials.secret_key}]);
+        serde_json::json!({"name": name, "credentials": keys, "actions": actions})
+    };
+    let actions = ["Admin", "Read", "Write", "List", "Tagging"].map(str::to_owned);
+    let own = |name: &&str| {
+        let actions = ["Read", "Write", "List", "Tagging"];
+        let actions = actions.map(|action| format!("{action}:{name}")).to_vec();
+        identity(name, &tenant(name), actions)
+    };
+    let mut all: Vec<serde_json::Value> = tenants.iter().map(own).collect();
+    all.push(identity("admin", admin, actions.to_vec()));
+    serde_json::json!({"identities": all})
+}
+
+fn weed(ports: &[u16], folder: &Path, identities: &serde_json::Value) -> Result<Command> {
     let config = folder.join("s3.json");
-    std::fs::write(&config, serde_json::json!({"identities": [identity]}).to_string())?;
+    std::fs::write(&config, identities.to_string())?;
     let data = folder.join("data");
     std::fs::create_dir(&data)?;
     let mut command = Command::new(process::tool("weed")?);

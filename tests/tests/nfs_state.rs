@@ -211,3 +211,30 @@ fn a_guard_stops_a_change_that_comes_too_late() -> Result<()> {
     );
     Ok(())
 }
+
+/// Two tenants' servers: what one has given out means nothing to the other, though both hold a file of that name.
+#[test]
+fn a_handle_of_one_server_is_nothing_to_another() -> Result<()> {
+    let stores = [Store::ministack()?, Store::ministack()?];
+    let served = [Served::start(&stores[0], &[])?, Served::start(&stores[1], &[])?];
+    let mut clients = [served[0].client()?, served[1].client()?];
+    let mut files = Vec::new();
+    for client in &mut clients {
+        let root = client.root()?;
+        files.push([went_well(client.create(&root, "same-name", plain(0o644))?)?, root]);
+    }
+    for (client, others) in clients.iter_mut().zip([&files[1], &files[0]]) {
+        let read = client.read(&others[0], 0, 100)?;
+        let looked = client.lookup(&others[1], "same-name")?;
+        let refused = |error: nfsstat3| matches!(error, nfsstat3::NFS3ERR_BADHANDLE | nfsstat3::NFS3ERR_STALE);
+        ensure!(
+            read.as_ref().is_err_and(|error| refused(*error)),
+            "the other's file: {read:?}"
+        );
+        ensure!(
+            looked.as_ref().is_err_and(|error| refused(*error)),
+            "the other's root: {looked:?}"
+        );
+    }
+    Ok(())
+}

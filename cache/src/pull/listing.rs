@@ -1,7 +1,7 @@
 //! Looking at the whole bucket, or at one directory that is in use, for what no feed tells of: other tools' writes, and what feeds have forgotten.
 //!
-//! The lines are compared with the rows page by page, so that a bucket of any size costs little memory: of what was seen only hashes are
-//! kept, to find what has vanished.
+//! The lines are compared with the rows page by page, so that a bucket of any size costs little memory: only of what has a row here a hash
+//! is kept, to find what has vanished. What gets its row while the listing is read is younger than it, and never judged by it.
 
 use super::Look;
 use super::diff::{Verdict, judge};
@@ -23,7 +23,7 @@ const ASKED_FOR_MAX: usize = 256;
 /// Rows read under one lock.
 const ROWS_PER_STEP: usize = 500;
 
-/// What a complete listing shows: keys, and directories as prefixes with a final `/`.
+/// What a complete listing shows of that which is known here: keys, and directories as prefixes with a final `/`.
 #[derive(Default)]
 pub(super) struct Shown {
     hasher: RandomState,
@@ -33,16 +33,22 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    fn add(&mut self, key: &str) {
-        self.hashes.insert(self.hasher.hash_one(key));
+    /// Notes a key that is known, if it is, and the directories above it that are.
+    fn add(&mut self, key: &str, is_known: &mut impl FnMut(&str) -> Result<bool>) -> Result<()> {
+        if is_known(key)? {
+            self.hashes.insert(self.hasher.hash_one(key));
+        }
         let directory = key.rfind('/').map_or("", |at| &key[..=at]);
         if directory == self.last_directory {
-            return;
+            return Ok(());
         }
         self.last_directory = directory.to_owned();
         for (at, _) in directory.match_indices('/') {
-            self.hashes.insert(self.hasher.hash_one(&directory[..=at]));
+            if is_known(&directory[..=at])? {
+                self.hashes.insert(self.hasher.hash_one(&directory[..=at]));
+            }
         }
+        Ok(())
     }
 
     fn has(&self, key: &str) -> bool {
@@ -123,7 +129,9 @@ impl Replica {
         while let Some(page) = lister.next_page().await? {
             found.pages += 1;
             for listed in &page {
-                shown.add(&listed.key);
+                shown.add(&listed.key, &mut |key| {
+                    Ok(self.view(|tables| tables.remote(key))?.is_some())
+                })?;
             }
             let room = LOOKS_MAX.saturating_sub(found.looks.len());
             found
@@ -210,14 +218,27 @@ mod tests {
     #[test]
     fn a_listing_shows_keys_and_all_directories_above_them() {
         let mut shown = Shown::default();
-        ["a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"]
-            .iter()
-            .for_each(|key| shown.add(key));
+        for key in ["a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"] {
+            shown.add(key, &mut |_| Ok(true)).unwrap();
+        }
         for key in ["a/", "a/b/", "a/b/c.md", "a/b/d.md", "a/x", "e/", "f.md"] {
             assert!(shown.has(key), "{key}");
         }
         for key in ["a", "a/b", "a/c/", "f.md/", "e/x", "g/"] {
             assert!(!shown.has(key), "{key}");
         }
+    }
+
+    #[test]
+    fn of_what_is_not_known_nothing_is_kept() {
+        let mut shown = Shown::default();
+        for number in 0..10_000 {
+            let key = format!("folder{number}/note.md");
+            shown
+                .add(&key, &mut |key| Ok(key == "folder7/" || key == "folder8/note.md"))
+                .unwrap();
+        }
+        assert_eq!(shown.hashes.len(), 2);
+        assert!(shown.has("folder7/") && shown.has("folder8/note.md"));
     }
 }

@@ -16,6 +16,9 @@ use std::sync::atomic::Ordering;
 /// Writers that are followed; the changes of more are found by listing.
 const PEERS_MAX: usize = 256;
 
+/// Feeds that are looked at in one listing of them.
+const FEEDS_SEEN_MAX: usize = 16 * PEERS_MAX;
+
 /// Another writer, as far as its feed has been read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Peer {
@@ -72,7 +75,8 @@ impl Replica {
         while let Some(page) = self.asked(lister.next_page().await)? {
             for listed in page {
                 let name = listed.key.strip_prefix(FEED_PREFIX).unwrap_or_default();
-                if let (false, Some(info)) = (name.is_empty() || name == self.writer_id, listed.object) {
+                let own = name.is_empty() || name == self.writer_id;
+                if let (false, true, Some(info)) = (own, seen.len() < FEEDS_SEEN_MAX, listed.object) {
                     seen.insert(name.to_owned(), info.etag);
                 }
             }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::state::{Dentry, Inode, Mutation, Remote};
 use crate::store::{ETag, ObjectKey, ObjectMetadata, PartialMetadata, UserMetadata};
 use crate::types::*;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Neighbours whose metadata is asked for together with that of one file.
@@ -14,6 +15,9 @@ const NEIGHBOURS_MAX: usize = 256;
 
 /// Requests for metadata at a time.
 const CONCURRENT_MAX: usize = 16;
+
+/// What is read of an object whose content is a symlink's target: one byte more than there can be.
+pub(crate) const TARGET_RANGE: Range<u64> = 0..SYMLINK_LENGTH_MAX_BYTES as u64 + 1;
 
 impl Replica {
     /// What is to travel with an inode's object.
@@ -112,7 +116,7 @@ impl Replica {
         mut meta: PartialMetadata,
     ) -> Result<PartialMetadata> {
         if meta.kind == Some(FileKind::Symlink) && meta.target.is_none() {
-            let object = self.store.get(key, None, Some(etag)).await;
+            let object = self.store.get(key, Some(TARGET_RANGE), Some(etag)).await;
             self.note_health(&object);
             meta.target = object?.map(|object| object.bytes.to_vec());
         }
@@ -167,12 +171,21 @@ pub(super) fn learn(op: &mut Op<'_>, ino: Ino, meta: &PartialMetadata) -> Result
     Ok(())
 }
 
+/// Whether bytes can be a symlink's target; what says that it is a symlink and has none is a file.
+fn is_target(bytes: &[u8]) -> bool {
+    (1..=SYMLINK_LENGTH_MAX_BYTES).contains(&bytes.len()) && !bytes.contains(&0)
+}
+
 /// Puts what is known of the object's metadata into the inode.
 pub(super) fn fill(inode: &mut Inode, meta: &PartialMetadata) {
     inode.known = true;
     inode.kind = meta
         .kind
-        .filter(|kind| *kind != FileKind::Directory)
+        .filter(|kind| match kind {
+            FileKind::Directory => false,
+            FileKind::Symlink => meta.target.as_deref().is_some_and(is_target),
+            _ => true,
+        })
         .unwrap_or(inode.kind);
     inode.mode = meta.mode.unwrap_or(inode.mode);
     inode.uid = meta.uid.unwrap_or(inode.uid);

@@ -57,6 +57,9 @@ const PARTS_MAX: u64 = 10_000;
 /// The largest object that a server copies in one request; beyond, OpenDAL's copy loses the user metadata.
 const COPY_SIZE_MAX_BYTES: u64 = 5 << 30;
 
+/// The most that is taken of an object which is asked for whole: what is larger is read in ranges, whatever was said of its size before.
+const WHOLE_BYTES_MAX: u64 = 128 << 20;
+
 /// A store reached through OpenDAL.
 pub(super) struct OpendalStore {
     place: Place,
@@ -135,6 +138,9 @@ impl OpendalStore {
                 received.push(buffer);
                 let size = reader.metadata().map_or(u64::MAX, Metadata::content_length);
                 missing = due(&wanted, size).saturating_sub(received.iter().map(|buffer| buffer.len() as u64).sum());
+                if range.is_none() && size > WHOLE_BYTES_MAX {
+                    break;
+                }
             }
             Ok((
                 reader.metadata().cloned(),
@@ -148,6 +154,9 @@ impl OpendalStore {
         answer.try_map(|(metadata, buffer)| {
             let metadata = metadata.ok_or_else(|| self.garbled("read", key, "the answer has no headers"))?;
             let info = self.info("read", key, &metadata)?;
+            if range.is_none() && info.size > WHOLE_BYTES_MAX {
+                return Err(errors::too_large(key.as_str(), info.size, &self.place));
+            }
             let expected = due(&wanted, info.size);
             if buffer.len() as u64 != expected {
                 let message = format!("{expected} bytes were due, {} came", buffer.len());

@@ -3,7 +3,7 @@
 use super::Trashed;
 use super::name::{PREFIX, day_start_seconds, parse};
 use crate::error::{Error, Result};
-use crate::replica::Replica;
+use crate::replica::{Replica, TARGET_RANGE};
 use crate::store::{ETag, Listed, ObjectKey, ObjectMetadata, PartialMetadata, escape_name};
 use crate::types::*;
 use std::collections::HashSet;
@@ -125,7 +125,8 @@ impl Replica {
             .filter(|kind| *kind != FileKind::Directory)
             .unwrap_or(FileKind::File);
         if kind == FileKind::Symlink && meta.target.is_none() {
-            let object = self.store.get(&key, None, Some(&info.etag)).await?.ok_or_else(gone)?;
+            let object = self.store.get(&key, Some(TARGET_RANGE), Some(&info.etag)).await?;
+            let object = object.ok_or_else(gone)?;
             meta.target = Some(object.bytes.to_vec());
         }
         let new = self.new_inode(kind, &meta, 0o644);

@@ -2,15 +2,15 @@
 //!
 //! Owns choosing, starting and ending a front end. Does not own the protocols (`fuse`, `nfs`) nor when it ends (`mount.rs`).
 
+use super::hindrance::Situation;
 use super::system_mount::SystemMount;
 use crate::config::{FrontEndPlan, MountPlan, NfsPlan, SystemMountPlan};
 use crate::failure::Failure;
 use crate::filesystem::Filesystem;
 use crate::fuse::{FuseOptions, FuseSession};
 use crate::nfs::{self, Admission, NfsOptions, NfsServer};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -94,7 +94,7 @@ impl FrontEnd {
         }
     }
 
-    /// Takes the folder away from programs. Fails with [`ErrorKind::ResourceBusy`] while they use it, unless `lazy`.
+    /// Takes the folder away from programs. Fails with [`io::ErrorKind::ResourceBusy`] while they use it, unless `lazy`.
     pub(super) fn unmount(&self, lazy: bool) -> io::Result<()> {
         match self {
             FrontEnd::Fuse(session) => session.unmount(lazy),
@@ -123,17 +123,9 @@ fn mount_fuse(plan: &MountPlan, store_name: &str, filesystem: Arc<Filesystem>) -
     };
     crate::fuse::mount(filesystem, options).map_err(|error| {
         let failure = Failure::new(format!("Could not mount on {}: {error}", plan.dir.display()));
-        match error.kind() {
-            _ if !Path::new("/dev/fuse").exists() => failure
-                .hint("There is no /dev/fuse: load the module with `modprobe fuse`, or give the container the device"),
-            ErrorKind::NotFound => failure.hint("Install fusermount3 (Debian: apt install fuse3)"),
-            ErrorKind::PermissionDenied if plan.allow_other => {
-                failure.hint("--allow-other needs the line `user_allow_other` in /etc/fuse.conf")
-            }
-            ErrorKind::PermissionDenied => {
-                failure.hint("Install fusermount3 (Debian: apt install fuse3), or mount as root")
-            }
-            _ => failure,
+        match Situation::look(&error, plan.allow_other).hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     })
 }

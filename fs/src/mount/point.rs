@@ -278,11 +278,10 @@ fn private_folder(dir: &Path, is_cache: bool) -> Result<(), Failure> {
     let metadata = match std::fs::metadata(dir) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            if let Some(parent) = dir.parent() {
-                std::fs::create_dir_all(parent).map_err(Failure::io("create", parent))?;
-            }
+            // The folders above, too: who may write there could put another cache in this one's place.
             return std::fs::DirBuilder::new()
                 .mode(0o700)
+                .recursive(true)
                 .create(dir)
                 .map_err(Failure::io("create", dir));
         }

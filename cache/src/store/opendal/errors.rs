@@ -77,6 +77,12 @@ pub(super) fn unsupported(operation: &'static str, target: &str, message: &str, 
     Cause::new(StoreErrorKind::Unsupported, message).into_error(operation, target, place)
 }
 
+/// For an object that was to be read whole.
+pub(super) fn too_large(target: &str, size: u64, place: &Place) -> StoreError {
+    let message = format!("it is too large to be read whole ({size} bytes)");
+    Cause::new(StoreErrorKind::Refused, &message).into_error("read", target, place)
+}
+
 pub(super) fn busy(operation: &'static str, target: &str) -> StoreError {
     StoreError {
         kind: StoreErrorKind::Unavailable,
