@@ -2,14 +2,18 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use notefs_tests::process::{shell, tool};
-use notefs_tests::{Mount, MountOptions, Proxy, Store};
+use notefs_tests::{Mount, MountOptions, Proxy, Store, sys};
 
 const NOTE: &str = "ideas/note.md";
 const BEFORE: &str = "# Note\n\nfirst line\n";
+
+/// An extended attribute that programs set.
+const TAGGED: &str = "user.xdg.tags";
 
 struct Desk {
     store: Store,
@@ -179,11 +183,7 @@ fn vscode_atomic_is_one_put() -> Result<()> {
 fn obsidian_is_one_put() -> Result<()> {
     desk()?.one_put("by obsidian\n", &[], |folder| {
         std::fs::write(folder.join("note.md"), "by obsidian\n")?;
-        Ok(notefs_tests::sys::set_times(
-            &folder.join("note.md"),
-            1_700_000_000,
-            5_000_000,
-        )?)
+        Ok(sys::set_times(&folder.join("note.md"), 1_700_000_000, 5_000_000)?)
     })
 }
 
@@ -200,15 +200,70 @@ fn gedit_is_one_put() -> Result<()> {
     })
 }
 
-/// LibreOffice locks, writes a temporary file, copies it over the old content, and unlocks.
+/// Writes a replacement for the note with the note's mode and attributes, as office programs do.
+fn replacement(folder: &Path, name: &str, content: &str) -> Result<()> {
+    let (note, path) = (folder.join("note.md"), folder.join(name));
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+    file.write_all(content.as_bytes())?;
+    file.set_permissions(note.metadata()?.permissions())?;
+    sys::set_xattr(&path, TAGGED, &sys::get_xattr(&note, TAGGED)?, 0)?;
+    Ok(file.sync_all()?)
+}
+
+/// Marks the note with a mode and an attribute, saves as `save` does, and looks for both cold.
+fn keeps_mode_and_attribute(expected: &str, save: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut desk = desk()?;
+    let note = desk.mount.path(NOTE);
+    std::fs::set_permissions(&note, PermissionsExt::from_mode(0o640))?;
+    sys::set_xattr(&note, TAGGED, b"kept", 0)?;
+    desk.mount.settle()?;
+    desk.one_put(expected, &[], save)?;
+    ensure!(
+        desk.store.keys()? == [NOTE],
+        "the bucket holds {:?}",
+        desk.store.keys()?
+    );
+    for when in ["warm", "cold"] {
+        let (mode, attribute) = (note.metadata()?.mode() & 0o7777, sys::get_xattr(&note, TAGGED)?);
+        ensure!(mode == 0o640 && attribute == b"kept", "{when}: {mode:o} {attribute:?}");
+        let names = shell(&desk.folder(), "ls -A")?;
+        ensure!(names == "note.md\n", "{when}: left behind: {names}");
+        if when == "warm" {
+            desk.mount.start_cold()?;
+        }
+    }
+    Ok(())
+}
+
+/// LibreOffice locks, writes a temporary file, renames it over the note, and unlocks.
 #[test]
 fn libreoffice_is_one_put() -> Result<()> {
-    desk()?.one_put("by office\n", &[], |folder| {
-        let (lock, temporary) = (folder.join(".~lock.note.md#"), folder.join("lu4711abc.tmp"));
-        std::fs::write(&lock, ",user,host;")?;
-        std::fs::write(&temporary, "by office\n")?;
-        std::fs::rename(&temporary, folder.join("note.md"))?;
+    keeps_mode_and_attribute("by office\n", |folder| {
+        let lock = folder.join(".~lock.note.md#");
+        let mut owner = OpenOptions::new().write(true).create_new(true).open(&lock)?;
+        owner.write_all(b",user,host,26.11.2026 12:00,file:///home/user/.config/libreoffice/4;")?;
+        replacement(folder, "lu4711abc.tmp", "by office\n")?;
+        std::fs::rename(folder.join("lu4711abc.tmp"), folder.join("note.md"))?;
         Ok(std::fs::remove_file(lock)?)
+    })
+}
+
+/// Microsoft Office writes an owner file and a temporary one, moves the old document aside, puts the new one in its place,
+/// and removes the old: for a moment the name is gone.
+#[test]
+fn microsoft_office_is_one_put() -> Result<()> {
+    keeps_mode_and_attribute("by office\n", |folder| {
+        let (owner, note, aside) = (
+            folder.join("~$note.md"),
+            folder.join("note.md"),
+            folder.join("5E6F7A8B.tmp"),
+        );
+        std::fs::write(&owner, [b"\x04user".as_slice(), &[0; 157]].concat())?;
+        replacement(folder, "A1B2C3D4.tmp", "by office\n")?;
+        std::fs::rename(&note, &aside)?;
+        std::fs::rename(folder.join("A1B2C3D4.tmp"), &note)?;
+        std::fs::remove_file(aside)?;
+        Ok(std::fs::remove_file(owner)?)
     })
 }
 

@@ -75,7 +75,7 @@ impl Replica {
             dentry,
             mut inode,
         } = source;
-        let cookie = op.tables.new_cookie();
+        let cookie = place_in_listing(op, &dentry, target_dir.ino, target.as_ref());
         let moved = Dentry {
             parent: target_dir.ino,
             name: name.to_vec(),
@@ -173,6 +173,16 @@ impl Replica {
         }
         touch_directory(op, &mut source_dir);
         Ok(())
+    }
+}
+
+/// Where a folder's listing shows what is moved there: in the place of what it replaces, else in its own of before. So who lists
+/// the folder meanwhile sees each name once, and comes to an end.
+fn place_in_listing(op: &mut Op<'_>, moved: &Dentry, folder: Ino, replaced: Option<&Side>) -> u64 {
+    match replaced {
+        Some(replaced) => replaced.dentry.cookie,
+        None if moved.parent == folder => moved.cookie,
+        None => op.tables.new_cookie(),
     }
 }
 

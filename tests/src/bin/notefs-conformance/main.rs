@@ -5,7 +5,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
+mod ltp;
 mod suites;
+mod xfstests;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use notefs_tests::tree::Tree;
 use notefs_tests::{Mount, MountOptions, Store, scratch};
 
-use suites::{Count, SUITES, Suite};
+use suites::{Count, Run, SUITES, Suite};
 
 const USAGE: &str = "usage: scripts/conformance FOLDER [--local DIR] [SUITE...]";
 
@@ -69,10 +71,14 @@ fn recorded(name: &str) -> Result<Option<Count>> {
 
 /// Runs a suite on a fresh mount; what it left must be the same for a machine that starts cold.
 fn on_a_mount(suite: &Suite, sources: &Path) -> Result<Count> {
+    let run = match suite.run {
+        Run::In(run) => run,
+        Run::Alone(run) => return run(sources),
+    };
     let mut mount = Mount::start_with(&Store::ministack()?, MountOptions::args(&["--allow-other"]))?;
     let work = mount.path("suite");
     std::fs::create_dir(&work)?;
-    let count = (suite.run)(sources, &work)?;
+    let count = run(sources, &work)?;
     let before = Tree::read(mount.dir())?;
     mount.start_cold()?;
     before.assert_same(&Tree::read(mount.dir())?, "after a cold start")?;
@@ -80,9 +86,12 @@ fn on_a_mount(suite: &Suite, sources: &Path) -> Result<Count> {
 }
 
 fn on_a_folder(suite: &Suite, sources: &Path, folder: &Path) -> Result<Count> {
+    let Run::In(run) = suite.run else {
+        bail!("it mounts notefs itself");
+    };
     let work = folder.join(format!("notefs-conformance-{}", std::process::id()));
     std::fs::create_dir(&work)?;
-    let count = (suite.run)(sources, &work);
+    let count = run(sources, &work);
     std::fs::remove_dir_all(&work)?;
     count
 }

@@ -8,8 +8,10 @@ use anyhow::{Context, Result, ensure};
 use notefs_tests::process::{self, tool};
 use notefs_tests::scratch;
 
+use super::{ltp, xfstests};
+
 /// Longest time that one suite may take.
-const SUITE_DEADLINE: Duration = Duration::from_secs(3_600);
+pub(crate) const SUITE_DEADLINE: Duration = Duration::from_secs(3_600);
 
 const FSX_OPERATIONS: u64 = 100_000;
 const FSSTRESS_PROCESSES: u64 = 4;
@@ -24,6 +26,11 @@ const PRESENT: &str = "SYS_TYPES_H SYS_STAT_H SYS_STATVFS_H SYS_TIME_H SYS_IOCTL
                        SYS_FILE_H MNTENT_H COPY_FILE_RANGE LINUX_FALLOC_H FALLOCATE RENAMEAT2 LINUX_FIEMAP_H XFS_XFS_H FACCESSAT \
                        FCHMODAT FCHOWNAT FSTATAT LINKAT MKDIRAT MKFIFOAT MKNODAT OPENAT POSIX_FALLOCATE READLINKAT RENAMEAT \
                        SYMLINKAT UTIMENSAT STRUCT_STAT_ST_ATIM STRUCT_STAT_ST_CTIM STRUCT_STAT_ST_MTIM SYS_SYSMACROS_H";
+
+/// Where fsx opens its file anew, it has a shell drop the caches of the whole machine, and all that runs there waits. The
+/// pages of that file are enough.
+const REOPENING: &str = "#include <stdlib.h>\n#include <fcntl.h>\n#include <unistd.h>\n#define system(command) \\\n\
+    ({ int own = open(fname, O_RDONLY); int told = posix_fadvise(own, 0, 0, POSIX_FADV_DONTNEED); close(own); told; })\n";
 
 /// How a suite ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,44 +55,46 @@ impl Count {
 pub(crate) struct Suite {
     /// What it is called on the command line and in the file of counts.
     pub(crate) name: &'static str,
-    /// Runs it: from the folder of sources, in an empty folder of the file system under test.
-    pub(crate) run: fn(&Path, &Path) -> Result<Count>,
+    pub(crate) run: Run,
 }
 
-pub(crate) const SUITES: [Suite; 6] = [
+/// How a suite is run from the folder of sources.
+pub(crate) enum Run {
+    /// In an empty folder of the file system under test.
+    In(fn(&Path, &Path) -> Result<Count>),
+    /// On mounts of notefs that it makes itself.
+    Alone(fn(&Path) -> Result<Count>),
+}
+
+const fn suite(name: &'static str, run: fn(&Path, &Path) -> Result<Count>) -> Suite {
     Suite {
-        name: "pjdfstest-c",
-        run: pjdfstest_c,
-    },
+        name,
+        run: Run::In(run),
+    }
+}
+
+pub(crate) const SUITES: [Suite; 8] = [
+    suite("pjdfstest-c", pjdfstest_c),
+    suite("fsx-c", |sources, work| fsx_c(sources, work, &[])),
+    suite("fsx-c-no-mmap", |sources, work| fsx_c(sources, work, &["-R", "-W"])),
+    suite("fsstress", fsstress),
+    suite("fsx", |_, work| fsx(work, true)),
+    suite("fsx-no-mmap", |_, work| fsx(work, false)),
+    suite("ltp", ltp::ltp),
     Suite {
-        name: "fsx-c",
-        run: |sources, work| fsx_c(sources, work, &[]),
-    },
-    Suite {
-        name: "fsx-c-no-mmap",
-        run: |sources, work| fsx_c(sources, work, &["-R", "-W"]),
-    },
-    Suite {
-        name: "fsstress",
-        run: fsstress,
-    },
-    Suite {
-        name: "fsx",
-        run: |_, work| fsx(work, true),
-    },
-    Suite {
-        name: "fsx-no-mmap",
-        run: |_, work| fsx(work, false),
+        name: "xfstests",
+        run: Run::Alone(xfstests::generic),
     },
 ];
 
 /// Compiles one C file against headers of its own project.
-fn compile(source: &Path, include: &[PathBuf]) -> Result<PathBuf> {
+fn compile(source: &Path, include: &[PathBuf], more: &str) -> Result<PathBuf> {
     let folder = scratch::folder("suite")?;
     let defines = PRESENT
         .split_whitespace()
         .map(|name| format!("#define HAVE_{name} 1\n"));
-    std::fs::write(folder.join("config.h"), defines.collect::<String>())?;
+    let config = defines.collect::<String>() + more;
+    std::fs::write(folder.join("config.h"), config)?;
     let program = folder.join(source.file_stem().context("a source without a name")?);
     let mut cc = Command::new("cc");
     cc.args(["-O2", "-w", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64"]);
@@ -112,7 +121,7 @@ fn compile(source: &Path, include: &[PathBuf]) -> Result<PathBuf> {
 /// `FOLDER/pjdfstest`: a checkout of pjd/pjdfstest. Its scripts look for the program in a folder above them.
 fn pjdfstest_c(sources: &Path, work: &Path) -> Result<Count> {
     let suite = sources.join("pjdfstest");
-    let program = compile(&suite.join("pjdfstest.c"), &[])?;
+    let program = compile(&suite.join("pjdfstest.c"), &[], "")?;
     let home = program.parent().context("a program without a folder")?;
     let mut copy = Command::new("cp");
     copy.arg("-r").arg(suite.join("tests")).arg(home.join("tests"));
@@ -148,14 +157,14 @@ fn pjdfstest_c(sources: &Path, work: &Path) -> Result<Count> {
 }
 
 /// `FOLDER/xfstests`: a checkout of kdave/xfstests, of which two programs are taken.
-fn xfstests(sources: &Path, program: &str) -> Result<PathBuf> {
+fn program(sources: &Path, name: &str, more: &str) -> Result<PathBuf> {
     let suite = sources.join("xfstests");
     let include = ["src", "include", "lib"].map(|folder| suite.join(folder));
-    compile(&suite.join("ltp").join(program), &include)
+    compile(&suite.join("ltp").join(name), &include, more)
 }
 
 fn fsx_c(sources: &Path, work: &Path, options: &[&str]) -> Result<Count> {
-    let mut fsx = Command::new(xfstests(sources, "fsx.c")?);
+    let mut fsx = Command::new(program(sources, "fsx.c", REOPENING)?);
     fsx.args(["-q", "-c", "100", "-S", SEED, "-N", &FSX_OPERATIONS.to_string()]);
     fsx.args(options).arg(work.join("file.bin")).current_dir(work);
     process::run(fsx, SUITE_DEADLINE)?.ok()?;
@@ -163,7 +172,7 @@ fn fsx_c(sources: &Path, work: &Path, options: &[&str]) -> Result<Count> {
 }
 
 fn fsstress(sources: &Path, work: &Path) -> Result<Count> {
-    let mut fsstress = Command::new(xfstests(sources, "fsstress.c")?);
+    let mut fsstress = Command::new(program(sources, "fsstress.c", "")?);
     fsstress.args(["-s", SEED, "-p", &FSSTRESS_PROCESSES.to_string()]);
     fsstress.args(["-n", &FSSTRESS_OPERATIONS.to_string(), "-d"]).arg(work);
     process::run(fsstress, SUITE_DEADLINE)?.ok()?;
