@@ -27,6 +27,7 @@ fn number_in(variable: &str, default: usize) -> usize {
 }
 
 /// Moments that differ from run to run; the seed that repeats them is printed.
+#[allow(clippy::print_stdout, reason = "a run is repeated by its seed")]
 fn moments() -> Random {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seed = number_in("NOTEFS_TEST_SEED", now.map_or(1, |time| time.subsec_nanos() as usize));

@@ -37,6 +37,7 @@ fn disk_bytes(folder: &Path) -> u64 {
 }
 
 /// Work goes on, and the daemon is the one that was there from the start.
+#[allow(clippy::print_stdout, reason = "the figure belongs to the test's output")]
 fn is_sound(mount: &Mount, pid: u32) -> Result<()> {
     let path = mount.path("written here.md");
     std::fs::write(&path, "work goes on")?;
