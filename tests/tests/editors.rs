@@ -103,8 +103,8 @@ fn on_a_terminal(folder: &Path, editor: &str, sign: &str, keys: &str) -> Result<
     tool("script")?;
     let script = format!(
         "t=$(mktemp -d); mkfifo $t/keys; exec 3<>$t/keys
-         TERM=xterm timeout 60 script -qfec '{editor}' $t/screen <$t/keys >/dev/null & editor=$!
-         for i in $(seq 600); do grep -aq '{sign}' $t/screen && break; sleep 0.05; done
+         TERM=xterm timeout 250 script -qfec '{editor}' $t/screen <$t/keys >/dev/null & editor=$!
+         for i in $(seq 4000); do grep -aq '{sign}' $t/screen && break; sleep 0.05; done
          printf '{keys}' >&3; wait $editor; rm -r $t"
     );
     shell(folder, &script).map(drop)
