@@ -132,6 +132,7 @@ pub struct Replica {
     pub(crate) pusher: Pusher,
     pub(crate) transfers: memory::Transfers,
     pub(crate) puller: Puller,
+    pub(crate) pins: crate::pin::Pins,
     pub(crate) feed: crate::feed::Feed,
     /// Another one with each start.
     pub(crate) run_id: String,

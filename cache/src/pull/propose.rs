@@ -166,7 +166,12 @@ impl Replica {
         Ok(moves.collect())
     }
 
-    fn removals(&self, vanished: Vec<Remote>, origins: &HashMap<String, String>, began: u64) -> Result<Vec<Offer>> {
+    fn removals(
+        self: &Arc<Self>,
+        vanished: Vec<Remote>,
+        origins: &HashMap<String, String>,
+        began: u64,
+    ) -> Result<Vec<Offer>> {
         let mut offers = Vec::new();
         for row in vanished {
             let name = self.view(|tables| {
@@ -181,6 +186,9 @@ impl Replica {
                 Ok(None)
             })?;
             let Some(name) = name else { continue };
+            if readers::waits_for_writers(self, row.ino, name.parent) {
+                continue;
+            }
             let origin = origins.get(&row.key).map_or(FOREIGN, String::as_str);
             let spot = Spot {
                 parent: name.parent,
@@ -326,7 +334,13 @@ impl Replica {
         })
     }
 
-    fn offer_move(&self, look: &Look, theirs: Theirs, round: &mut Round, offers: &mut Vec<Offer>) -> Result<()> {
+    fn offer_move(
+        self: &Arc<Self>,
+        look: &Look,
+        theirs: Theirs,
+        round: &mut Round,
+        offers: &mut Vec<Offer>,
+    ) -> Result<()> {
         let Some(from) = round.moves.remove(&look.key) else {
             return Ok(());
         };
@@ -408,8 +422,11 @@ impl Replica {
             self.puller.list_soon.store(true, Ordering::Release);
             return Ok(());
         }
-        let busy = !same_content && self.is_being_read(&inode, &theirs)?;
         let ino = known.ino;
+        if !same_content && readers::waits_for_writers(self, ino, spot.parent) {
+            return Ok(());
+        }
+        let busy = !same_content && self.is_being_read(&inode, &theirs)?;
         let effect = move |replica: &Replica| replica.effect_modified(ino, &theirs);
         let offered = offer(RemoteChangeKind::Modified, &spot, (false, &look.origin), effect);
         if busy {

@@ -99,6 +99,8 @@ pub struct ReplicaStatus {
     pub skipped_key_count: u64,
     /// Conflicts that nobody has resolved yet.
     pub conflicts: u64,
+    /// What is kept on this machine.
+    pub pinned: crate::pin::PinStatus,
 }
 
 /// How what others write is followed.
@@ -190,7 +192,7 @@ impl Replica {
     /// The state of the whole replica.
     pub fn status(&self) -> ReplicaStatus {
         let owed = self.owed();
-        let held = self.held_changes();
+        let (held, pinned) = (self.held_changes(), self.pin_status());
         let unlisted_directories = self.unlisted_directories();
         if let Err(error) = self.state.commit() {
             tracing::warn!(%error, "Could not commit before a status; its counts may be a moment old");
@@ -221,6 +223,7 @@ impl Replica {
             unlisted_directories,
             skipped_keys: skipped.collect(),
             skipped_key_count: tables.count("skipped").unwrap_or(0),
+            pinned,
             conflicts: tables.conflicts().map_or(0, |conflicts| conflicts.len() as u64),
         }
     }
@@ -339,7 +342,7 @@ impl Replica {
             path: String::from_utf8_lossy(&path).into_owned(),
             step,
             size: inode.attr().size,
-            cached_bytes: tables.local.peek(&ino).copied().unwrap_or(0),
+            cached_bytes: tables.local_bytes_of(ino),
             key: remote.as_ref().map(|remote| remote.key.clone()),
             etag: remote.map(|remote| remote.etag).filter(|etag| !etag.is_empty()),
             owed_for_ms,
