@@ -9,6 +9,7 @@
 mod allocate;
 mod attrs;
 mod base;
+mod changes;
 mod conflict_name;
 mod conflicts;
 mod content;

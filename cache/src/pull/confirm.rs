@@ -15,6 +15,10 @@ use std::sync::atomic::Ordering;
 /// What was cached is fetched anew up to this size; beyond, it is fetched when it is read.
 const FETCHED_BYTES_MAX: u64 = 8 << 20;
 
+/// Keys asked about, and changes offered, at a time; and their content.
+const CHUNK_KEYS_MAX: usize = 256;
+const CHUNK_BYTES_MAX: u64 = 32 << 20;
+
 /// Requests at a time.
 const CONCURRENT_MAX: usize = 16;
 
@@ -132,6 +136,25 @@ impl Replica {
         let page = self.asked(lister.next_page().await)?;
         Ok(page.is_some_and(|page| !page.is_empty()))
     }
+}
+
+/// Parts of bounded size.
+pub(super) fn chunks(looks: Vec<Look>) -> Vec<Vec<Look>> {
+    let (mut chunks, mut bytes) = (vec![Vec::new()], 0);
+    for look in looks {
+        let size = look.info.as_ref().map_or(0, |info| info.size.min(CHUNK_BYTES_MAX));
+        let full =
+            |chunk: &Vec<Look>| !chunk.is_empty() && (chunk.len() >= CHUNK_KEYS_MAX || bytes + size > CHUNK_BYTES_MAX);
+        if chunks.last().is_some_and(full) {
+            chunks.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(look);
+        }
+    }
+    chunks
 }
 
 fn theirs(

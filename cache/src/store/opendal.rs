@@ -9,6 +9,7 @@
 mod build;
 mod errors;
 mod fence;
+mod limits;
 mod lister;
 mod operators;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use errors::{Answer, Place};
 use futures::TryStreamExt;
+use limits::*;
 use opendal::options::{CopyOptions, DeleteOptions, ReaderOptions, WriteOptions};
 use opendal::{Buffer, Metadata, Writer};
 use operators::Operators;
@@ -35,32 +37,6 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use translate::{modified, quoted, unquoted, write_options};
 use transport::Counters;
-
-/// How long a call may take, repeats included, before the time for its bytes.
-const CALL_DEADLINE_SECONDS: u64 = 30;
-/// How long one try of a small request, or a pause within an answer, may take.
-const TRY_DEADLINE_SECONDS: u64 = 10;
-/// How long one request that carries a body may take.
-const UPLOAD_TRY_DEADLINE_SECONDS: u64 = 150;
-/// The slowest line that is still served: each byte lengthens a call's deadline by this much.
-const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
-/// Repeats of one request.
-const RETRIES_MAX: usize = 4;
-/// Calls under way at once; more wait.
-const CONCURRENT_CALLS_MAX: usize = 32;
-/// Large uploads under way at once; more wait.
-const CONCURRENT_UPLOADS_MAX: usize = 4;
-/// Size of an upload's parts, unless there would be too many.
-const PART_SIZE_BYTES: u64 = 8 << 20;
-/// Parts of one upload under way at once.
-const CONCURRENT_PARTS_MAX: usize = 3;
-/// The most parts of one upload.
-const PARTS_MAX: u64 = 10_000;
-/// The largest object that a server copies in one request; beyond, OpenDAL's copy loses the user metadata.
-const COPY_SIZE_MAX_BYTES: u64 = 5 << 30;
-
-/// The most that is taken of an object which is asked for whole: what is larger is read in ranges, whatever was said of its size before.
-const WHOLE_BYTES_MAX: u64 = 128 << 20;
 
 /// A store reached through OpenDAL.
 pub(super) struct OpendalStore {
