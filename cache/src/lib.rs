@@ -16,12 +16,14 @@ pub mod check;
 mod blob;
 mod feed;
 mod hints;
+pub mod pin;
 mod pull;
 mod push;
 mod state;
 pub mod trash;
 
 pub use error::{Error, Need, Result};
+pub use pin::Pinning;
 pub use replica::{Options, Replica};
 pub use state::ConflictKind;
 pub use types::*;

@@ -77,8 +77,11 @@ pub(crate) struct Puller {
     pub(crate) listed_ms: AtomicU64,
     others_ms: AtomicU64,
     used_ms: AtomicU64,
-    /// Directories that programs have read lately.
+    /// Directories that programs have read lately, or watch, and when one was last read, and seen to be watched (monotonic, ms).
     hot: Mutex<HotDirectories>,
+    watched: Mutex<Vec<Ino>>,
+    read_ms: AtomicU64,
+    watched_ms: AtomicU64,
     /// The pause between two listings now.
     pub(crate) interval_ms: AtomicU64,
     /// A feed has a gap: list at once.
@@ -98,8 +101,9 @@ impl Default for HotDirectories {
 
 impl Puller {
     /// A program reads this directory.
-    pub(crate) fn note_directory(&self, dir: Ino) {
+    pub(crate) fn note_directory(&self, dir: Ino, now_ms: u64) {
         self.hot.lock().0.put(dir, ());
+        self.read_ms.store(now_ms.max(1), Ordering::Relaxed);
     }
 
     /// Whether a line was looked into before, in vain.
@@ -133,10 +137,30 @@ impl Replica {
         self.puller.used_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
+    /// What programs watch (directories and files) is used as if they read it, though they ask for nothing.
+    pub fn note_watched(&self, watched: &[Ino]) {
+        if watched.is_empty() {
+            return self.puller.watched.lock().clear();
+        }
+        self.note_use();
+        self.puller.watched_ms.store(self.now_ms(), Ordering::Relaxed);
+        let is_dir = |ino: &Ino| self.view(|tables| Ok(tables.inode(*ino)?.is_some_and(|inode| inode.is_dir())));
+        let directories = watched.iter().copied().filter(|ino| is_dir(ino).unwrap_or(false));
+        *self.puller.watched.lock() = directories.take(HOT_DIRECTORIES_MAX).collect();
+    }
+
     /// How long nobody has asked for anything.
     fn unused_ms(&self) -> u64 {
         self.now_ms()
             .saturating_sub(self.puller.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// How long ago something happened; longer than anything, if it did not.
+    fn ago_ms(&self, at_ms: &AtomicU64) -> u64 {
+        match at_ms.load(Ordering::Acquire) {
+            0 => u64::MAX,
+            at_ms => self.now_ms().saturating_sub(at_ms),
+        }
     }
 
     /// Looks at once, at the feeds of all other writers and, with `everything` or where a feed has a gap, at the whole bucket. What was
@@ -202,17 +226,19 @@ impl Replica {
         while !self.stopping.load(Ordering::Acquire) {
             tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
             let now_ms = self.now_ms();
-            let others_quiet_ms = match self.puller.others_ms.load(Ordering::Acquire) {
-                0 => u64::MAX,
-                last_ms => now_ms.saturating_sub(last_ms),
-            };
-            let interval_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, pages);
+            let others_quiet_ms = self.ago_ms(&self.puller.others_ms);
+            let interval =
+                |pages| pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, pages);
+            let (read_ago_ms, watched_ago_ms) =
+                (self.ago_ms(&self.puller.read_ms), self.ago_ms(&self.puller.watched_ms));
+            let hot_interval_ms = pace::hot_interval_ms(self.options.poll, read_ago_ms, watched_ago_ms, interval(1));
+            // One page shows a hot directory as soon as any.
+            let interval_ms = if pages > 1 { interval(pages) } else { hot_interval_ms };
             self.puller.interval_ms.store(interval_ms, Ordering::Release);
-            let once_ms = pace::listing_interval_ms(self.options.poll, self.unused_ms(), others_quiet_ms, 1);
             let _listings = self.puller.listings.lock().await;
-            if pages > 1 && now_ms >= hot_ms.max(not_before_ms) + once_ms {
-                hot_ms = now_ms;
+            if pages > 1 && now_ms >= hot_ms.max(not_before_ms) + hot_interval_ms {
                 self.look_at_hot_directories().await;
+                hot_ms = self.now_ms();
             }
             let due_ms = self
                 .puller
@@ -239,7 +265,9 @@ impl Replica {
 
 impl Replica {
     async fn look_at_hot_directories(self: &Arc<Self>) {
-        let hot: Vec<Ino> = self.puller.hot.lock().0.iter().map(|(dir, ())| *dir).collect();
+        let mut hot: Vec<Ino> = self.puller.hot.lock().0.iter().map(|(dir, ())| *dir).collect();
+        let watched = self.puller.watched.lock().clone();
+        hot.extend(watched.into_iter().filter(|dir| !hot.contains(dir)).collect::<Vec<_>>());
         for dir in hot {
             // The look at the whole bucket says why.
             if self.look_at_directory(dir).await.is_err() {

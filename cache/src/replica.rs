@@ -9,6 +9,7 @@
 mod allocate;
 mod attrs;
 mod base;
+mod changes;
 mod conflict_name;
 mod conflicts;
 mod content;
@@ -132,6 +133,7 @@ pub struct Replica {
     pub(crate) pusher: Pusher,
     pub(crate) transfers: memory::Transfers,
     pub(crate) puller: Puller,
+    pub(crate) pins: crate::pin::Pins,
     pub(crate) feed: crate::feed::Feed,
     /// Another one with each start.
     pub(crate) run_id: String,

@@ -16,11 +16,14 @@ mod base;
 mod cache;
 mod commit;
 mod journal;
+mod local;
+mod pin;
 mod query;
 mod record;
 mod row;
 mod schema;
 
+pub(crate) use pin::PinnedRow;
 pub(crate) use query::DirectoryKey;
 pub use record::ConflictKind;
 pub(crate) use record::{Base, BaseMetadata, Conflict, Dentry, Inode, LoggedChange, Marks, Mutation, Place, Remote};
@@ -89,9 +92,11 @@ pub(crate) struct Tables {
     pub(crate) unread_changes: HashSet<Ino>,
     /// Paths and keys of directories, as last computed.
     pub(crate) directory_keys: HashMap<Ino, DirectoryKey>,
-    /// Content on the local disk, in bytes, by inode; the order is that of last use.
-    pub(crate) local: lru::LruCache<Ino, u64>,
+    /// Content on the local disk, and how much that is.
+    local: local::Local,
     pub(crate) local_bytes: u64,
+    /// What users pinned: a folder by an empty name, a file by its folder and name.
+    pub(crate) pins: HashMap<Ino, HashSet<Vec<u8>>>,
     bases: base::Bases,
     /// What macOS strews about is stored like anything else.
     pub(crate) stores_litter: bool,
@@ -128,8 +133,9 @@ impl State {
             dirty_bytes: 0,
             unread_changes: HashSet::new(),
             directory_keys: HashMap::new(),
-            local: lru::LruCache::unbounded(),
+            local: local::Local::default(),
             local_bytes: 0,
+            pins: HashMap::new(),
             bases: base::Bases::default(),
             stores_litter: false,
         };

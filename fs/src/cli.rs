@@ -12,6 +12,7 @@ mod find;
 mod fleet;
 mod mount;
 pub(crate) mod output;
+mod pin;
 mod progress;
 mod run;
 mod serve;
@@ -57,6 +58,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Sync(args) => wait::sync(&args),
+        Command::Pin(args) => pin::run(&args),
         Command::Conflicts(args) => conflicts::run(&args),
         Command::Search(args) => find::search(&args),
         Command::Backlinks(args) => find::backlinks(&args),

@@ -10,11 +10,12 @@ mod memory;
 pub(crate) use file::ConfigFile;
 pub(crate) use fleet::{FleetMount, read_fleet};
 
-use crate::cli::args::{Durability, Litter, LogFormat, LogLevel, MountArgs, Protocol, ServeNfsArgs};
+use crate::cli::args::{Durability, Litter, LogFormat, LogLevel, MountArgs, Pin, Protocol, ServeNfsArgs};
 use crate::cli::units::Keep;
 use crate::daemon::log::Look;
 use crate::failure::Failure;
 use crate::metrics::server::MetricsPlace;
+use notefs_cache::Pinning;
 use notefs_cache::store::StoreUrl;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -137,6 +138,8 @@ pub(crate) struct MountPlan {
     pub(crate) trash: Option<Duration>,
     /// Store what macOS strews about, too.
     pub(crate) stores_litter: bool,
+    /// What is kept on this machine without being named.
+    pub(crate) pin: Pinning,
     /// Refuse changes.
     pub(crate) read_only: bool,
     /// Let other users in.
@@ -255,6 +258,7 @@ fn plan_of(
         poll: args.poll.or(file.poll),
         trash: args.trash.or(file.trash).unwrap_or(TRASH_DEFAULT).0,
         stores_litter: args.litter.or(file.litter) == Some(Litter::Store),
+        pin: pinning(args.pin.or(file.pin)),
         read_only: args.read_only.or(file.read_only).unwrap_or(false),
         allow_other: args.allow_other.or(file.allow_other).unwrap_or(false),
         events: args.events.or(file.events).unwrap_or(true),
@@ -311,6 +315,15 @@ fn parse_metrics(text: &str, insecure: bool, places: &Places) -> Result<MetricsP
     .hint("Serve them on 127.0.0.1 or a Unix socket, or say --insecure-metrics"))
 }
 
+fn pinning(asked: Option<Pin>) -> Pinning {
+    match asked {
+        None => Pinning::default(),
+        Some(Pin::All) => Pinning::All,
+        Some(Pin::Notes) => Pinning::Notes,
+        Some(Pin::Off) => Pinning::Off,
+    }
+}
+
 fn front_end(args: &MountArgs, file: &ConfigFile, dir: &Path) -> Result<FrontEndPlan, Failure> {
     match (
         args.protocol.or(file.protocol).unwrap_or_default(),
@@ -346,6 +359,7 @@ pub(crate) fn serve_plan(args: &ServeNfsArgs, places: &Places) -> Result<MountPl
         cache_size: args.cache_size,
         write_back: args.write_back,
         litter: args.litter,
+        pin: args.pin,
         read_only: args.read_only.then_some(true),
         allow_other: args.allow_other.then_some(true),
         log: args.log.clone(),

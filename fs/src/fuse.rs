@@ -30,7 +30,7 @@
 use crate::filesystem::Filesystem;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use notefs_cache::Replica;
-use notefs_cache::replica::{Announcer, Observer};
+use notefs_cache::replica::{Announcer, Observer, Writers};
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
@@ -50,6 +50,7 @@ mod handlers;
 mod mount_table;
 mod negotiate;
 mod notify;
+mod programs;
 mod reply;
 mod turns;
 mod watchdog;
@@ -60,6 +61,7 @@ pub use mount_table::{MountError, clear_dead_mount};
 use felt::{Felt, FeltParts, Gate};
 use handlers::FrontEnd;
 use notify::KernelCache;
+use programs::Programs;
 use turns::Turns;
 use watchdog::Pulse;
 
@@ -139,6 +141,7 @@ pub fn mount(filesystem: Arc<Filesystem>, options: FuseOptions) -> io::Result<Fu
     let channel = File::from(session.as_fd().try_clone_to_owned()?);
     turns.set_channel(channel.try_clone()?);
     let replica = Arc::clone(filesystem.replica());
+    let programs = device.clone().map(|device| Programs::new(device, Arc::clone(&gate)));
     let parts = FeltParts {
         kernel: Arc::clone(&kernel),
         gate,
@@ -155,6 +158,10 @@ pub fn mount(filesystem: Arc<Filesystem>, options: FuseOptions) -> io::Result<Fu
     let (felt, feeling) = Felt::start(parts)?;
     kernel.touch_through(Arc::clone(&felt));
     replica.set_announcer(Some(Arc::clone(&felt) as Arc<dyn Announcer>));
+    if let Some(programs) = &programs {
+        replica.set_writers(Arc::clone(programs) as Arc<dyn Writers>);
+        programs.tell_of_watches(&replica)?;
+    }
     Ok(FuseSession {
         mountpoint,
         device,

@@ -16,6 +16,7 @@ mod front_end;
 mod hindrance;
 mod observe;
 mod open;
+mod pins;
 pub(crate) mod point;
 mod remount;
 mod report;

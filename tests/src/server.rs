@@ -133,6 +133,23 @@ impl Server {
         Ok((server, clients))
     }
 
+    /// Makes the server know another key instead of its own, at once; only of one that checks keys, and that no other test uses.
+    pub fn replace_key(&mut self, credentials: &Credentials) -> Result<()> {
+        let folder = self.log.parent().context("a log without a folder")?;
+        write_identities(folder, &identities(credentials, &[]))?;
+        self.process.signal(libc::SIGHUP);
+        let old = self.client("health-check");
+        self.credentials = credentials.clone();
+        let new = self.client("health-check");
+        process::wait_until("the new key", Duration::from_secs(90), || {
+            match (new.put("ready", b"yes"), old.put("ready", b"yes")) {
+                (Ok(()), Err(_)) => Ok(()),
+                (new, old) => Err(format!("new: {new:?}, old: {old:?}")),
+            }
+        })
+        .with_context(|| self.log_tail())
+    }
+
     /// A new bucket with a name of its own.
     pub fn new_bucket(&self) -> Result<S3Client> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
@@ -193,8 +210,7 @@ fn identities(admin: &Credentials, tenants: &[&str]) -> serde_json::Value {
 }
 
 fn weed(ports: &[u16], folder: &Path, identities: &serde_json::Value) -> Result<Command> {
-    let config = folder.join("s3.json");
-    std::fs::write(&config, identities.to_string())?;
+    let config = write_identities(folder, identities)?;
     let data = folder.join("data");
     std::fs::create_dir(&data)?;
     let mut command = Command::new(process::tool("weed")?);
@@ -227,4 +243,11 @@ fn weed(ports: &[u16], folder: &Path, identities: &serde_json::Value) -> Result<
     command.arg(format!("-filer.localSocket={}", folder.join("f.sock").display()));
     command.arg(format!("-s3.localSocket={}", folder.join("s.sock").display()));
     Ok(command)
+}
+
+/// Tells the server who may do what.
+fn write_identities(folder: &Path, identities: &serde_json::Value) -> Result<PathBuf> {
+    let config = folder.join("s3.json");
+    std::fs::write(&config, identities.to_string())?;
+    Ok(config)
 }

@@ -4,6 +4,7 @@
 
 use super::Look;
 use crate::error::{Error, Result};
+use crate::pin::NOTE_BYTES_MAX;
 use crate::replica::{FOREIGN, Replica, Theirs};
 use crate::state::Place;
 use crate::store::{ObjectInfo, ObjectKey, ObjectMetadata, StoreResult};
@@ -11,28 +12,15 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Text notes up to this size are fetched as soon as they are known.
-const PINNED_BYTES_MAX: u64 = 1 << 20;
-
 /// What was cached is fetched anew up to this size; beyond, it is fetched when it is read.
 const FETCHED_BYTES_MAX: u64 = 8 << 20;
 
+/// Keys asked about, and changes offered, at a time; and their content.
+const CHUNK_KEYS_MAX: usize = 256;
+const CHUNK_BYTES_MAX: u64 = 32 << 20;
+
 /// Requests at a time.
 const CONCURRENT_MAX: usize = 16;
-
-/// Endings of names whose files are taken for text.
-const TEXT_ENDINGS: [&str; 10] = [
-    ".md",
-    ".markdown",
-    ".mdx",
-    ".txt",
-    ".org",
-    ".rst",
-    ".adoc",
-    ".tex",
-    ".csv",
-    ".canvas",
-];
 
 /// What the bucket says about a look.
 #[derive(Debug)]
@@ -51,13 +39,12 @@ pub(super) enum Ask {
     Content,
 }
 
-/// Decides by the key, the size if it is known, whether the old content is here, and whether there are very many of them.
-pub(super) fn ask(key: &str, size: Option<u64>, cached: bool, storm: bool) -> Ask {
-    let lower = key.to_ascii_lowercase();
-    let text = TEXT_ENDINGS.iter().any(|ending| lower.ends_with(ending));
+/// Decides by the size if it is known, whether the file is a note that is pinned, whether its old content is here, and whether there are
+/// very many of them.
+pub(super) fn ask(size: Option<u64>, note: bool, cached: bool, storm: bool) -> Ask {
     match size {
         Some(0) | None => Ask::Metadata,
-        Some(size) if text && size <= PINNED_BYTES_MAX => Ask::Content,
+        Some(size) if note && size <= NOTE_BYTES_MAX => Ask::Content,
         Some(size) if cached && size <= FETCHED_BYTES_MAX => Ask::Content,
         Some(_) if storm => Ask::Nothing,
         Some(_) => Ask::Metadata,
@@ -108,7 +95,9 @@ impl Replica {
                 .inode(known.ino)?
                 .is_some_and(|inode| inode.place != Place::Nowhere))
         })?;
-        let wanted = ask(&look.key, look.info.as_ref().map(|info| info.size), cached, storm);
+        let size = look.info.as_ref().map(|info| info.size);
+        let note = self.pins.policy().covers(look.key.as_bytes(), size.unwrap_or(0));
+        let wanted = ask(size, note, cached, storm);
         let (mut info, bytes) = match (wanted, &look.info) {
             (Ask::Nothing, Some(info)) => (info.clone(), None),
             (Ask::Content, _) => match self.asked(self.store.get(&key, None, None).await)? {
@@ -149,6 +138,25 @@ impl Replica {
     }
 }
 
+/// Parts of bounded size.
+pub(super) fn chunks(looks: Vec<Look>) -> Vec<Vec<Look>> {
+    let (mut chunks, mut bytes) = (vec![Vec::new()], 0);
+    for look in looks {
+        let size = look.info.as_ref().map_or(0, |info| info.size.min(CHUNK_BYTES_MAX));
+        let full =
+            |chunk: &Vec<Look>| !chunk.is_empty() && (chunk.len() >= CHUNK_KEYS_MAX || bytes + size > CHUNK_BYTES_MAX);
+        if chunks.last().is_some_and(full) {
+            chunks.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(look);
+        }
+    }
+    chunks
+}
+
 fn theirs(
     look: &Look,
     info: ObjectInfo,
@@ -171,13 +179,13 @@ mod tests {
 
     #[test]
     fn notes_and_what_was_cached_are_fetched_and_the_rest_is_described() {
-        assert_eq!(ask("a/b.MD", Some(10), false, true), Ask::Content);
-        assert_eq!(ask("a/b.md", Some(PINNED_BYTES_MAX + 1), false, false), Ask::Metadata);
-        assert_eq!(ask("a.png", Some(10), true, false), Ask::Content);
-        assert_eq!(ask("a.png", Some(10), false, false), Ask::Metadata);
-        assert_eq!(ask("a.png", Some(10), false, true), Ask::Nothing);
-        assert_eq!(ask("a.png", Some(FETCHED_BYTES_MAX + 1), true, false), Ask::Metadata);
-        assert_eq!(ask("a.md", Some(0), true, false), Ask::Metadata);
-        assert_eq!(ask("a.md", None, true, false), Ask::Metadata);
+        assert_eq!(ask(Some(10), true, false, true), Ask::Content);
+        assert_eq!(ask(Some(NOTE_BYTES_MAX + 1), true, false, false), Ask::Metadata);
+        assert_eq!(ask(Some(10), false, true, false), Ask::Content);
+        assert_eq!(ask(Some(10), false, false, false), Ask::Metadata);
+        assert_eq!(ask(Some(10), false, false, true), Ask::Nothing);
+        assert_eq!(ask(Some(FETCHED_BYTES_MAX + 1), false, true, false), Ask::Metadata);
+        assert_eq!(ask(Some(0), true, true, false), Ask::Metadata);
+        assert_eq!(ask(None, true, true, false), Ask::Metadata);
     }
 }

@@ -21,6 +21,11 @@ const UNUSED_DISCOVERY_INTERVAL_MS: u64 = 60_000;
 /// Other tools that have written within this time are likely to go on.
 const BUSY_OTHERS_MS: u64 = 5 * 60_000;
 
+/// Who has read a directory within this time is likely to read it again.
+const HOT_MS: u64 = 60_000;
+
+const READ_LISTING_MS: u64 = 1_500;
+const WATCHED_LISTING_MS: u64 = 5_000;
 const BUSY_LISTING_MS: u64 = 5_000;
 const LISTING_MS: u64 = 30_000;
 const UNUSED_LISTING_MS: u64 = 5 * 60_000;
@@ -62,6 +67,17 @@ pub(super) fn listing_interval_ms(asked: Option<Duration>, unused_ms: u64, other
     once.saturating_mul(pages.max(1)).min(LISTING_MAX_MS)
 }
 
+/// How often a directory is listed that programs have read, or were seen to watch, so long ago, where the whole bucket, were it one page, would be
+/// listed every `once_ms`.
+pub(super) fn hot_interval_ms(asked: Option<Duration>, read_ago_ms: u64, watched_ago_ms: u64, once_ms: u64) -> u64 {
+    match asked {
+        Some(_) => once_ms,
+        None if read_ago_ms < HOT_MS => READ_LISTING_MS.min(once_ms),
+        None if watched_ago_ms < HOT_MS => WATCHED_LISTING_MS.min(once_ms),
+        None => once_ms,
+    }
+}
+
 /// How long to leave a store alone that has failed so often in a row.
 pub(super) fn pause_ms(failures: u32) -> u64 {
     match failures {
@@ -101,6 +117,16 @@ mod tests {
         assert_eq!(listing_interval_ms(None, used, MINUTE_MS, 1_000_000), LISTING_MAX_MS);
         let asked = Some(Duration::from_secs(2));
         assert_eq!(listing_interval_ms(asked, unused, 0, 50), 2_000);
+    }
+
+    #[test]
+    fn a_directory_that_is_read_or_watched_is_listed_soon_again() {
+        let long_ago = u64::MAX;
+        assert_eq!(hot_interval_ms(None, 1_000, long_ago, 30_000), 1_500);
+        assert_eq!(hot_interval_ms(None, HOT_MS, 1_000, 30_000), 5_000);
+        assert_eq!(hot_interval_ms(None, HOT_MS, HOT_MS, 30_000), 30_000);
+        assert_eq!(hot_interval_ms(None, long_ago, 0, 4_000), 4_000);
+        assert_eq!(hot_interval_ms(Some(Duration::from_secs(9)), 0, 0, 9_000), 9_000);
     }
 
     #[test]

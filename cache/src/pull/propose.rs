@@ -2,7 +2,7 @@
 //!
 //! Removals come first, then what came, moved or changed with the directories that it needs, then directories that are empty now.
 
-use super::confirm::Answer;
+use super::confirm::{Answer, chunks};
 use super::diff::{Trace, pair_moves};
 use super::listing::Differences;
 use super::places::{Placed, Planned, place};
@@ -19,10 +19,6 @@ use std::sync::atomic::Ordering;
 
 /// Above this many differences at once nothing is announced one by one, and what nobody has cached is not asked about.
 const STORM: usize = 1_000;
-
-/// Keys asked about, and changes offered, at a time; and their content.
-const CHUNK_KEYS_MAX: usize = 256;
-const CHUNK_BYTES_MAX: u64 = 32 << 20;
 
 /// A round under way.
 pub(super) struct Round {
@@ -166,7 +162,12 @@ impl Replica {
         Ok(moves.collect())
     }
 
-    fn removals(&self, vanished: Vec<Remote>, origins: &HashMap<String, String>, began: u64) -> Result<Vec<Offer>> {
+    fn removals(
+        self: &Arc<Self>,
+        vanished: Vec<Remote>,
+        origins: &HashMap<String, String>,
+        began: u64,
+    ) -> Result<Vec<Offer>> {
         let mut offers = Vec::new();
         for row in vanished {
             let name = self.view(|tables| {
@@ -181,6 +182,9 @@ impl Replica {
                 Ok(None)
             })?;
             let Some(name) = name else { continue };
+            if readers::waits_for_writers(self, row.ino, name.parent) {
+                continue;
+            }
             let origin = origins.get(&row.key).map_or(FOREIGN, String::as_str);
             let spot = Spot {
                 parent: name.parent,
@@ -326,7 +330,13 @@ impl Replica {
         })
     }
 
-    fn offer_move(&self, look: &Look, theirs: Theirs, round: &mut Round, offers: &mut Vec<Offer>) -> Result<()> {
+    fn offer_move(
+        self: &Arc<Self>,
+        look: &Look,
+        theirs: Theirs,
+        round: &mut Round,
+        offers: &mut Vec<Offer>,
+    ) -> Result<()> {
         let Some(from) = round.moves.remove(&look.key) else {
             return Ok(());
         };
@@ -408,8 +418,11 @@ impl Replica {
             self.puller.list_soon.store(true, Ordering::Release);
             return Ok(());
         }
-        let busy = !same_content && self.is_being_read(&inode, &theirs)?;
         let ino = known.ino;
+        if !same_content && readers::waits_for_writers(self, ino, spot.parent) {
+            return Ok(());
+        }
+        let busy = !same_content && self.is_being_read(&inode, &theirs)?;
         let effect = move |replica: &Replica| replica.effect_modified(ino, &theirs);
         let offered = offer(RemoteChangeKind::Modified, &spot, (false, &look.origin), effect);
         if busy {
@@ -466,22 +479,4 @@ fn missing_is_fine(error: crate::Error) -> Result<()> {
         crate::Error::Posix(libc::ENOENT) => Ok(()),
         error => Err(error),
     }
-}
-
-fn chunks(looks: Vec<Look>) -> Vec<Vec<Look>> {
-    let (mut chunks, mut bytes) = (vec![Vec::new()], 0);
-    for look in looks {
-        let size = look.info.as_ref().map_or(0, |info| info.size.min(CHUNK_BYTES_MAX));
-        let full =
-            |chunk: &Vec<Look>| !chunk.is_empty() && (chunk.len() >= CHUNK_KEYS_MAX || bytes + size > CHUNK_BYTES_MAX);
-        if chunks.last().is_some_and(full) {
-            chunks.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += size;
-        if let Some(chunk) = chunks.last_mut() {
-            chunk.push(look);
-        }
-    }
-    chunks
 }

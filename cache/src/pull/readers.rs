@@ -1,4 +1,5 @@
-//! No read mixes two versions: a large file that somebody reads right now changes when the reading pauses, or after a few seconds.
+//! No read mixes two versions: a large file that somebody reads right now changes when the reading pauses, or after a few seconds. A file that a
+//! program has open for writing does not change at all under it: its own write would go astray.
 //!
 //! Opens are not seen here, only the reads that reach the replica; so "being read" means: read a moment ago. A file that fits into one
 //! read, and one that only grew, need no waiting.
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Files whose last read is remembered.
@@ -24,8 +26,9 @@ const PAUSE_MS: u64 = 300;
 /// How long a change waits for readers.
 const WAIT_MAX_MS: u64 = 5_000;
 
-/// How often it looks.
+/// How often it looks, and how often after writers, who may take hours.
 const LOOK_MS: u64 = 50;
+const WRITER_LOOK_MS: u64 = 500;
 
 /// When large files were last read, and which of them have a change that waits.
 pub(crate) struct Readers {
@@ -76,6 +79,30 @@ impl Replica {
         let old = self.read(inode.ino, 0, inode.size as usize)?;
         Ok(!only_appends(&old, new))
     }
+}
+
+/// Whether a program has the file open for writing, so that it may neither change nor go. Then its directory is looked at again once no program has,
+/// or once the file has changed here: then it is for its push to bring both together.
+pub(super) fn waits_for_writers(replica: &Arc<Replica>, ino: Ino, dir: Ino) -> bool {
+    if !replica.is_being_written(ino) {
+        return false;
+    }
+    if !replica.puller.readers.awaited.lock().insert(ino) {
+        return true;
+    }
+    let waiting = Arc::clone(replica);
+    replica.runtime.spawn(async move {
+        let goes_on = || !waiting.stopping.load(Ordering::Acquire) && !waiting.state.lock().dirty.contains_key(&ino);
+        while goes_on() && waiting.is_being_written(ino) {
+            tokio::time::sleep(Duration::from_millis(WRITER_LOOK_MS)).await;
+        }
+        waiting.puller.readers.awaited.lock().remove(&ino);
+        let _listings = waiting.puller.listings.lock().await;
+        if let Err(error) = waiting.look_at_directory(dir).await {
+            tracing::debug!(%error, "A directory could not be looked at; the next listing finds what has changed");
+        }
+    });
+    true
 }
 
 /// Offers the change when nobody reads the file any more, without holding up others.

@@ -29,7 +29,7 @@ impl Replica {
             if offset >= end {
                 return Ok(Source::Ready(Bytes::new()));
             }
-            tables.local.promote(&ino);
+            tables.note_read(ino);
             if inode.size > INLINE_BYTES_MAX {
                 self.puller.readers.note(ino, self.now_ms());
             }

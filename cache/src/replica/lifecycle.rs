@@ -54,6 +54,7 @@ impl Replica {
             pusher: Pusher::default(),
             transfers: Default::default(),
             puller: Puller::default(),
+            pins: Default::default(),
             feed: Default::default(),
             run_id: random_name(),
             remote_changes: RemoteChanges::default(),
@@ -112,7 +113,7 @@ impl Replica {
                 tracing::warn!(%error, "Could not list the bucket; each folder is tried again when somebody looks into it");
             }
             replica.hints.lock().clear();
-            replica.run_puller().await;
+            tokio::join!(Arc::clone(&replica).run_puller(), replica.run_pinner());
         });
     }
 

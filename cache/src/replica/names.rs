@@ -156,7 +156,7 @@ impl Replica {
     /// At most `limit` entries after `cookie` (0 to begin), in cookie order; fewer only at the end. `.` and `..` are not among them.
     pub fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>> {
         self.note_use();
-        self.puller.note_directory(dir);
+        self.puller.note_directory(dir, self.now_ms());
         self.view(|tables| {
             let inode = tables.live_inode(dir)?;
             if !inode.is_dir() {

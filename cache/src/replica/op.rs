@@ -2,7 +2,7 @@
 
 use super::Replica;
 use crate::error::{Error, Need, Result};
-use crate::state::{Dentry, Inode, LoggedChange, Marks, Mutation, Tables};
+use crate::state::{Dentry, Inode, LoggedChange, Marks, Mutation, Place, Tables};
 use crate::types::*;
 use std::sync::atomic::Ordering;
 
@@ -17,6 +17,8 @@ pub(crate) struct Op<'t> {
     written: Vec<Ino>,
     /// A directory's own attributes changed: nothing but the hints carries them.
     pub(crate) directory_touched: bool,
+    /// Some content is in the bucket alone: it may be pinned.
+    absent: bool,
     pub(crate) now: Timestamp,
 }
 
@@ -31,10 +33,11 @@ impl Replica {
             owed: Vec::new(),
             written: Vec::new(),
             directory_touched: false,
+            absent: false,
             now: self.options.clock.now(),
         };
         let value = decide(&mut op)?;
-        let touched = op.directory_touched;
+        let (touched, absent) = (op.directory_touched, op.absent);
         let (mutations, owed, written) = (op.mutations, op.owed, op.written);
         let number = tables.write(&mutations)?;
         let now_ms = self.now_ms();
@@ -59,6 +62,9 @@ impl Replica {
         drop(tables);
         if logged {
             self.changed_signal.notify_all();
+        }
+        if absent {
+            self.pins.look_soon();
         }
         if touched {
             self.pusher.hints_owed.store(true, Ordering::Release);
@@ -89,6 +95,7 @@ impl Op<'_> {
     }
 
     pub(crate) fn put(&mut self, inode: &Inode) {
+        self.absent |= inode.place == Place::Nowhere && inode.size > 0;
         self.mutations.push(Mutation::PutInode(inode.clone()));
     }
 

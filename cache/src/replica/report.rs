@@ -1,14 +1,14 @@
-//! What the replica tells about itself: the ladder of durability, what is owed, and the stream of changes for an index.
+//! What the replica tells about itself: the ladder of durability and what is owed.
+//!
+//! Does not own the stream of changes for an index (`replica/changes.rs`), only its types.
 
 use super::Replica;
 use crate::error::{Error, Result};
-use crate::state::{LoggedChange, Mutation, Tables};
+use crate::state::Tables;
 use crate::store::RequestCounts;
 use crate::types::*;
 use serde::Serialize;
-use std::collections::HashSet;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// What has not reached the bucket yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -99,6 +99,8 @@ pub struct ReplicaStatus {
     pub skipped_key_count: u64,
     /// Conflicts that nobody has resolved yet.
     pub conflicts: u64,
+    /// What is kept on this machine.
+    pub pinned: crate::pin::PinStatus,
 }
 
 /// How what others write is followed.
@@ -182,15 +184,12 @@ pub struct BacklogItem {
 /// Skipped keys that a status shows.
 const SKIPPED_SHOWN_MAX: usize = 100;
 
-/// Files put into the backlog in one step.
-const REFILL_STEP: usize = 1000;
-
 /// Reports.
 impl Replica {
     /// The state of the whole replica.
     pub fn status(&self) -> ReplicaStatus {
         let owed = self.owed();
-        let held = self.held_changes();
+        let (held, pinned) = (self.held_changes(), self.pin_status());
         let unlisted_directories = self.unlisted_directories();
         if let Err(error) = self.state.commit() {
             tracing::warn!(%error, "Could not commit before a status; its counts may be a moment old");
@@ -221,6 +220,7 @@ impl Replica {
             unlisted_directories,
             skipped_keys: skipped.collect(),
             skipped_key_count: tables.count("skipped").unwrap_or(0),
+            pinned,
             conflicts: tables.conflicts().map_or(0, |conflicts| conflicts.len() as u64),
         }
     }
@@ -339,7 +339,7 @@ impl Replica {
             path: String::from_utf8_lossy(&path).into_owned(),
             step,
             size: inode.attr().size,
-            cached_bytes: tables.local.peek(&ino).copied().unwrap_or(0),
+            cached_bytes: tables.local_bytes_of(ino),
             key: remote.as_ref().map(|remote| remote.key.clone()),
             etag: remote.map(|remote| remote.etag).filter(|etag| !etag.is_empty()),
             owed_for_ms,
@@ -382,120 +382,4 @@ fn path_or_key(tables: &mut Tables, ino: Ino) -> Result<String> {
             .into_bytes(),
     };
     Ok(String::from_utf8_lossy(&path).into_owned())
-}
-
-/// The stream of changes, for one index.
-impl Replica {
-    /// The seq of the newest change; 0 if there was none.
-    pub fn written_seq(&self) -> u64 {
-        self.state.lock().change_seq()
-    }
-
-    /// Blocks the calling thread until there is a change after `seq` or backlog to do, or `timeout` has passed.
-    /// Returns whether there is.
-    pub fn wait_for_changes(&self, seq: u64, timeout: Duration) -> bool {
-        if self.has_changes(seq) {
-            return true;
-        }
-        let mut guard = self.changed.lock();
-        self.changed_signal.wait_for(&mut guard, timeout);
-        drop(guard);
-        self.has_changes(seq)
-    }
-
-    fn has_changes(&self, seq: u64) -> bool {
-        let mut tables = self.state.lock();
-        tables.change_seq() > seq || tables.backlog(1).is_ok_and(|backlog| !backlog.is_empty())
-    }
-
-    /// At most `limit` changes after `seq` (more, if a directory has moved since), and the seq that applying them reaches: first names that went or moved, oldest first,
-    /// then every file with new content under the path that it has *now*. Content is read afterwards and may be newer than the
-    /// change, and the path may be one that a later move leads to: applying that move must keep what is at its target already.
-    pub fn changes_after(&self, seq: u64, limit: usize) -> Result<(Vec<Change>, u64)> {
-        self.view(|tables| {
-            tables.unread_changes.clear();
-            // A path that only a later move makes true must not be told before that move.
-            let limit = limit.max(tables.last_move(seq)?.saturating_sub(seq) as usize);
-            let logged = tables.logged_changes(seq, limit)?;
-            let reached = if logged.len() < limit {
-                tables.change_seq()
-            } else {
-                logged.last().map_or(seq, |last| last.0)
-            };
-            let (mut changes, mut inodes) = (Vec::with_capacity(logged.len()), Vec::new());
-            for (_, change) in logged {
-                match change {
-                    LoggedChange::Gone(path) => changes.push(Change::Gone { path }),
-                    LoggedChange::Moved { from, to } => changes.push(Change::Moved { from, to }),
-                    LoggedChange::Content(ino) => inodes.push(ino),
-                }
-            }
-            let mut seen = HashSet::new();
-            for ino in inodes.into_iter().filter(|ino| seen.insert(*ino)) {
-                for name in tables.names_of(ino)? {
-                    let path = tables.path_of(name.parent, &name.name)?;
-                    changes.push(Change::Upsert { path, ino });
-                }
-            }
-            Ok((changes, reached))
-        })
-    }
-
-    /// Forgets changes up to `seq`: the index has them on disk.
-    pub fn trim_changes(&self, seq: u64) -> Result<()> {
-        self.change(|op| {
-            op.push(Mutation::TrimChanges(seq));
-            Ok(())
-        })
-    }
-
-    /// How many files wait for their first indexing.
-    pub fn backlog_count(&self) -> Result<u64> {
-        self.view(|tables| tables.count("backlog"))
-    }
-
-    /// At most `limit` of them, without taking them.
-    pub fn backlog(&self, limit: usize) -> Result<Vec<BacklogItem>> {
-        self.view(|tables| {
-            let mut items = Vec::new();
-            for ino in tables.backlog(limit)? {
-                let names = tables.names_of(ino)?;
-                if names.is_empty() {
-                    items.push(BacklogItem {
-                        cookie: ino,
-                        path: Vec::new(),
-                        ino,
-                    });
-                }
-                for name in names {
-                    let path = tables.path_of(name.parent, &name.name)?;
-                    items.push(BacklogItem { cookie: ino, path, ino });
-                }
-            }
-            Ok(items)
-        })
-    }
-
-    /// They are indexed (or given up).
-    pub fn backlog_done(&self, cookies: &[u64]) -> Result<()> {
-        self.change(|op| {
-            cookies.iter().for_each(|ino| op.push(Mutation::DropBacklog(*ino)));
-            Ok(())
-        })
-    }
-
-    /// Puts every file into the backlog: the index starts anew.
-    pub fn backlog_refill(&self) -> Result<()> {
-        self.state.commit()?;
-        let mut after = 0;
-        loop {
-            let files = self.view(|tables| tables.files_after(after, REFILL_STEP))?;
-            let Some(last) = files.last() else { return Ok(()) };
-            after = *last;
-            self.change(|op| {
-                files.iter().for_each(|ino| op.push(Mutation::AddBacklog(*ino)));
-                Ok(())
-            })?;
-        }
-    }
 }

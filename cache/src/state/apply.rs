@@ -101,6 +101,7 @@ impl Tables {
         self.set_content(ino, None);
         self.execute("DELETE FROM xattr WHERE ino = ?1", params![ino as i64])?;
         self.drop_conflict(ino)?;
+        self.drop_pins_of(ino)?;
         self.put_present(ino, &[]);
         self.directory_keys.remove(&ino);
         self.set_local(ino, 0);
@@ -168,15 +169,6 @@ impl Tables {
         self.set_local(ino, ranges.iter().map(|(start, end)| end - start).sum());
         self.cache.dirty_present.insert(ino);
         self.cache.present.put(ino, ranges.to_vec());
-    }
-
-    pub(super) fn set_local(&mut self, ino: Ino, bytes: u64) {
-        let old = if bytes == 0 {
-            self.local.pop(&ino)
-        } else {
-            self.local.put(ino, bytes)
-        };
-        self.local_bytes = self.local_bytes + bytes - old.unwrap_or(0);
     }
 
     fn put_remote(&mut self, remote: &Remote) -> Result<()> {

@@ -75,7 +75,7 @@ impl Tables {
                 )
             }
             Mutation::DropConflict(ino) => self.drop_conflict(*ino),
-            _ => Ok(()),
+            other => self.apply_to_pins(other),
         }
     }
 

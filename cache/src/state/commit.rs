@@ -207,8 +207,8 @@ impl Tables {
         self.dirty.clear();
         self.unread_changes.clear();
         self.directory_keys.clear();
-        self.local.clear();
-        self.local_bytes = 0;
+        self.forget_local();
+        self.load_pins()?;
         // The column bears all marks; it is named for the first of them.
         self.dirty_bytes = 0;
         let owed = "SELECT ino, since_ms, subtree, (SELECT size FROM inode WHERE inode.ino = dirty.ino) FROM dirty";
@@ -233,7 +233,7 @@ impl Tables {
         let mut rows = local.query([])?;
         while let Some(row) = rows.next()? {
             let bytes = row.get::<_, i64>(1)? as u64;
-            self.local.put(row.get::<_, i64>(0)? as u64, bytes);
+            self.local.add(row.get::<_, i64>(0)? as u64, bytes);
             self.local_bytes += bytes;
         }
         let mut blobs = self.connection.prepare("SELECT ino, present FROM blob")?;
@@ -241,7 +241,7 @@ impl Tables {
         while let Some(row) = rows.next()? {
             let ranges = super::query::decode_ranges(row.get_ref(1)?.as_blob()?);
             let bytes = ranges.iter().map(|(start, end)| end - start).sum();
-            self.local.put(row.get::<_, i64>(0)? as u64, bytes);
+            self.local.add(row.get::<_, i64>(0)? as u64, bytes);
             self.local_bytes += bytes;
         }
         drop(rows);

@@ -331,4 +331,15 @@ pub(crate) enum Mutation<'a> {
     },
     PutConflict(Conflict),
     DropConflict(Ino),
+    /// A folder (with an empty name), or a name in one, is kept on this machine.
+    PutPin {
+        dir: Ino,
+        #[serde(with = "serde_bytes")]
+        name: Vec<u8>,
+    },
+    DropPin {
+        dir: Ino,
+        #[serde(with = "serde_bytes")]
+        name: Vec<u8>,
+    },
 }

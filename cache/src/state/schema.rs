@@ -44,11 +44,17 @@ CREATE TABLE skipped (key TEXT PRIMARY KEY, reason TEXT NOT NULL, alias TEXT) WI
 ";
 
 /// What each further version adds to the one before, from version 2 on.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE base (key TEXT PRIMARY KEY, etag TEXT NOT NULL, metadata BLOB NOT NULL, bytes BLOB);
 CREATE TABLE attempt (key TEXT NOT NULL, ino INTEGER NOT NULL, PRIMARY KEY (key, ino)) WITHOUT ROWID;
 CREATE TABLE conflict (ino INTEGER PRIMARY KEY, record BLOB NOT NULL);
-"];
+",
+    "
+CREATE TABLE pin (dir INTEGER NOT NULL, name BLOB NOT NULL, PRIMARY KEY (dir, name)) WITHOUT ROWID;
+CREATE INDEX inode_unlisted ON inode (ino) WHERE kind = 1 AND known = 0;
+",
+];
 
 /// Opens `state.db`, making it if it is not there; refuses one that is damaged, foreign or newer, and leaves it untouched.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
@@ -178,7 +184,7 @@ mod tests {
                 (kept.as_str(), pragma(&opened, "user_version").unwrap()),
                 ("w", VERSION)
             );
-            for table in ["base", "attempt", "conflict"] {
+            for table in ["base", "attempt", "conflict", "pin"] {
                 opened.execute_batch(&format!("SELECT count(*) FROM {table}")).unwrap();
             }
         }

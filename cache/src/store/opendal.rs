@@ -9,7 +9,9 @@
 mod build;
 mod errors;
 mod fence;
+mod limits;
 mod lister;
+mod operators;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -19,14 +21,16 @@ pub(super) use build::{S3Place, open_s3};
 
 use super::{
     Capabilities, Condition, Deleted, ETag, Fresh, Lister, Object, ObjectInfo, ObjectKey, RequestCounts, Store,
-    StoreError, StoreResult, UploadSource, UserMetadata, Written,
+    StoreError, StoreErrorKind, StoreResult, UploadSource, UserMetadata, Written,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use errors::{Answer, Place};
 use futures::TryStreamExt;
+use limits::*;
 use opendal::options::{CopyOptions, DeleteOptions, ReaderOptions, WriteOptions};
-use opendal::{Buffer, Metadata, Operator, Writer};
+use opendal::{Buffer, Metadata, Writer};
+use operators::Operators;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,40 +38,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use translate::{modified, quoted, unquoted, write_options};
 use transport::Counters;
 
-/// How long a call may take, repeats included, before the time for its bytes.
-const CALL_DEADLINE_SECONDS: u64 = 30;
-/// How long one try of a small request, or a pause within an answer, may take.
-const TRY_DEADLINE_SECONDS: u64 = 10;
-/// How long one request that carries a body may take.
-const UPLOAD_TRY_DEADLINE_SECONDS: u64 = 150;
-/// The slowest line that is still served: each byte lengthens a call's deadline by this much.
-const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
-/// Repeats of one request.
-const RETRIES_MAX: usize = 4;
-/// Calls under way at once; more wait.
-const CONCURRENT_CALLS_MAX: usize = 32;
-/// Large uploads under way at once; more wait.
-const CONCURRENT_UPLOADS_MAX: usize = 4;
-/// Size of an upload's parts, unless there would be too many.
-const PART_SIZE_BYTES: u64 = 8 << 20;
-/// Parts of one upload under way at once.
-const CONCURRENT_PARTS_MAX: usize = 3;
-/// The most parts of one upload.
-const PARTS_MAX: u64 = 10_000;
-/// The largest object that a server copies in one request; beyond, OpenDAL's copy loses the user metadata.
-const COPY_SIZE_MAX_BYTES: u64 = 5 << 30;
-
-/// The most that is taken of an object which is asked for whole: what is larger is read in ranges, whatever was said of its size before.
-const WHOLE_BYTES_MAX: u64 = 128 << 20;
-
 /// A store reached through OpenDAL.
 pub(super) struct OpendalStore {
     place: Place,
     capabilities: Capabilities,
-    /// Impatient: for small requests.
-    operator: Operator,
-    /// Patient: for requests that carry a body.
-    uploader: Operator,
+    operators: Operators,
     counters: Arc<Counters>,
     calls: Arc<Semaphore>,
     uploads: Semaphore,
@@ -93,7 +68,12 @@ impl OpendalStore {
         let _turn = self.counters.pace.turn().await;
         let _slot = slot(&self.calls, operation, target).await?;
         let outcome = tokio::time::timeout(deadline, work).await;
-        errors::sort(outcome, operation, target, &self.place).inspect_err(|_| self.counters.failed())
+        errors::sort(outcome, operation, target, &self.place).inspect_err(|error| {
+            self.counters.failed();
+            if error.kind == StoreErrorKind::Unauthorised {
+                self.operators.renew();
+            }
+        })
     }
 
     /// A HEAD brings no reason, so that "no such key" and "no such bucket" look alike: a GET tells them apart.
@@ -109,7 +89,8 @@ impl OpendalStore {
     }
 
     async fn stat(&self, key: &ObjectKey) -> StoreResult<Answer<ObjectInfo>> {
-        let work = self.operator.stat(key.as_str());
+        let operator = self.operators.impatient();
+        let work = operator.stat(key.as_str());
         let answer = self
             .call("look up", key.as_str(), seconds(CALL_DEADLINE_SECONDS), work)
             .await?;
@@ -125,7 +106,11 @@ impl OpendalStore {
     ) -> StoreResult<Answer<(ObjectInfo, Bytes)>> {
         let wanted = range.clone().unwrap_or(0..u64::MAX);
         let work = async {
-            let reader = self.operator.reader_options(key.as_str(), condition).await?;
+            let reader = self
+                .operators
+                .impatient()
+                .reader_options(key.as_str(), condition)
+                .await?;
             let mut stream = match range.is_some() {
                 true => reader.clone().into_stream(wanted.clone()).await?,
                 false => reader.clone().into_stream(..).await?,
@@ -324,7 +309,8 @@ impl Store for OpendalStore {
         user.check(key.as_str())?;
         let deadline = transfer_deadline(body.len() as u64);
         let options = write_options(user, condition);
-        let work = self.uploader.write_options(key.as_str(), Buffer::from(body), options);
+        let operator = self.operators.patient();
+        let work = operator.write_options(key.as_str(), Buffer::from(body), options);
         let answer = self.call("write", key.as_str(), deadline, work).await?;
         self.written(key, answer)
     }
@@ -350,7 +336,8 @@ impl Store for OpendalStore {
             concurrent,
             ..write_options(user, condition)
         };
-        let opening = self.uploader.writer_options(key.as_str(), options);
+        let operator = self.operators.patient();
+        let opening = operator.writer_options(key.as_str(), options);
         let answer = self
             .call("write", key.as_str(), seconds(CALL_DEADLINE_SECONDS), opening)
             .await?;
@@ -402,7 +389,8 @@ impl Store for OpendalStore {
             Condition::Absent => options.if_not_exists = true,
             Condition::Matches(etag) => options.if_match = Some(quoted(etag)),
         }
-        let work = self.uploader.copy_options(from.as_str(), to.as_str(), options);
+        let operator = self.operators.patient();
+        let work = operator.copy_options(from.as_str(), to.as_str(), options);
         let answer = self
             .call("copy", from.as_str(), seconds(UPLOAD_TRY_DEADLINE_SECONDS), work)
             .await?;
@@ -421,7 +409,8 @@ impl Store for OpendalStore {
             if_match: if_match.map(quoted),
             ..DeleteOptions::default()
         };
-        let work = self.operator.delete_options(key.as_str(), options);
+        let operator = self.operators.impatient();
+        let work = operator.delete_options(key.as_str(), options);
         match self
             .call("delete", key.as_str(), seconds(CALL_DEADLINE_SECONDS), work)
             .await?
@@ -437,7 +426,8 @@ impl Store for OpendalStore {
     }
 
     async fn keeps_versions(&self, key: &ObjectKey) -> StoreResult<Option<bool>> {
-        let work = self.operator.stat(key.as_str());
+        let operator = self.operators.impatient();
+        let work = operator.stat(key.as_str());
         let answer = self
             .call("look up", key.as_str(), seconds(CALL_DEADLINE_SECONDS), work)
             .await?;
@@ -458,7 +448,8 @@ impl Store for OpendalStore {
 
     async fn put_marker(&self, key: &ObjectKey) -> StoreResult<()> {
         let marker = format!("{key}/");
-        let work = self.operator.create_dir(&marker);
+        let operator = self.operators.impatient();
+        let work = operator.create_dir(&marker);
         self.call("write", &marker, seconds(CALL_DEADLINE_SECONDS), work)
             .await
             .map(drop)
@@ -466,7 +457,8 @@ impl Store for OpendalStore {
 
     async fn delete_marker(&self, key: &ObjectKey) -> StoreResult<()> {
         let marker = format!("{key}/");
-        let work = self.operator.delete(&marker);
+        let operator = self.operators.impatient();
+        let work = operator.delete(&marker);
         self.call("delete", &marker, seconds(CALL_DEADLINE_SECONDS), work)
             .await
             .map(drop)

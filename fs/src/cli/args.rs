@@ -8,13 +8,16 @@
 mod find;
 #[path = "args/mount.rs"]
 mod mount;
+#[path = "args/pin.rs"]
+mod pin;
 #[path = "args/ways_out.rs"]
 mod ways_out;
 
 pub(crate) use find::{EventsArgs, IndexCommand, PathArgs, SearchArgs, TagsArgs};
 pub(crate) use mount::{
-    Durability, Litter, LogFormat, LogLevel, MountArgs, Protocol, RunArgs, ServeCommand, ServeNfsArgs,
+    Durability, Litter, LogFormat, LogLevel, MountArgs, Pin, Protocol, RunArgs, ServeCommand, ServeNfsArgs,
 };
+pub(crate) use pin::PinArgs;
 pub(crate) use ways_out::{ExportArgs, ImportArgs, SnapshotArgs};
 
 use super::units::parse_duration;
@@ -59,6 +62,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Wait until everything written is stored in the bucket
     Sync(SyncArgs),
+    /// Keep files and folders on this machine, so that they can be read while the store is away
+    Pin(PinArgs),
     /// List what two sides changed at once and what was kept twice, and put an end to it
     Conflicts(ConflictsArgs),
     /// Find notes by their words
@@ -130,6 +135,8 @@ pub(crate) enum WaitFor {
     Stored,
     /// Search finds it.
     Indexed,
+    /// All that is pinned is on this machine.
+    Pinned,
 }
 
 /// `notefs status`.

@@ -189,6 +189,9 @@ fn mount_block(status: &MountStatus) -> String {
             status.cache_dir
         ),
     );
+    if status.pinned.policy != "off" || status.pinned.named > 0 {
+        add("pinned", super::pin::line(&status.pinned));
+    }
     add("requests", requests_line(status));
     add("others", others_line(status));
     if status.conflicts > 0 {

@@ -39,6 +39,7 @@ pub(super) fn wait(record: &Record, step: WaitFor, path: Option<Vec<u8>>, timeou
     let (step, title) = match step {
         WaitFor::Stored => (WaitStep::Stored, "Storing"),
         WaitFor::Indexed => (WaitStep::Indexed, "Indexing"),
+        WaitFor::Pinned => (WaitStep::Pinned, "Fetching"),
     };
     let request = Request::Wait {
         step,

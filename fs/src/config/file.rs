@@ -3,7 +3,7 @@
 //! Owns which keys there are, and what is said of wrong ones: the line, and the key that may have been meant. No value is ever repeated in
 //! a message, since it might be a secret in the wrong place. Does not own precedence (`config.rs`).
 
-use crate::cli::args::{Durability, Litter, LogFormat, LogLevel, Protocol};
+use crate::cli::args::{Durability, Litter, LogFormat, LogLevel, Pin, Protocol};
 use crate::cli::units::{Keep, parse_duration, parse_keep, parse_rate, parse_size};
 use crate::failure::Failure;
 use clap::ValueEnum;
@@ -33,6 +33,7 @@ pub(crate) struct ConfigFile {
     pub(crate) poll: Option<Duration>,
     pub(crate) trash: Option<Keep>,
     pub(crate) litter: Option<Litter>,
+    pub(crate) pin: Option<Pin>,
     pub(crate) read_only: Option<bool>,
     pub(crate) allow_other: Option<bool>,
     pub(crate) events: Option<bool>,
@@ -61,6 +62,7 @@ const KEYS: [&str; 24] = [
     "poll",
     "trash",
     "litter",
+    "pin",
     "read-only",
     "allow-other",
     "events",
@@ -155,6 +157,7 @@ fn take(config: &mut ConfigFile, (key, value): (&str, &Value), folder: &Path) ->
         "poll" => config.poll = Some(parse_duration(&text()?).map_err(plain)?),
         "trash" => config.trash = Some(parse_keep(&text()?).map_err(plain)?),
         "litter" => config.litter = Some(word(&text()?).map_err(wrong)?),
+        "pin" => config.pin = Some(word(&text()?).map_err(wrong)?),
         "read-only" => config.read_only = Some(flag()?),
         "allow-other" => config.allow_other = Some(flag()?),
         "events" => config.events = Some(flag()?),

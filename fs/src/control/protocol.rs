@@ -3,6 +3,10 @@
 //! Owns requests, answers and the JSON of `notefs status`. Paths are bytes, relative to the mount's root. Nothing here is
 //! ever a secret.
 
+mod pins;
+
+pub(crate) use pins::{PinAmount, PinList, PinRow, Pinned};
+
 use crate::events::Event;
 use crate::failure::Failure;
 use notefs_cache::check::CheckReport;
@@ -80,6 +84,10 @@ pub(crate) enum Request {
         /// Only below this folder; empty for everywhere.
         below: Vec<u8>,
     },
+    /// The pins.
+    Pins {},
+    /// Pin a path, or take its pin back.
+    Pin { path: Vec<u8>, remove: bool },
     /// Have done what is held back.
     ReleaseHeld {},
     /// List the trash.
@@ -116,6 +124,8 @@ pub(crate) enum WaitStep {
     Stored,
     /// Search finds it.
     Indexed,
+    /// All that is pinned is on this machine.
+    Pinned,
 }
 
 /// One line from the daemon.
@@ -164,6 +174,8 @@ pub(crate) enum Answer {
         #[serde(default)]
         held: u64,
     },
+    /// To `Pins`, and to `Pin`.
+    Pins(PinList),
     /// To `ReleaseHeld`: how many changes.
     Released(u64),
     /// To `TrashList`.
@@ -306,6 +318,8 @@ pub(crate) struct MountStatus {
     pub(crate) in_flight: u64,
     pub(crate) indexed: Indexed,
     pub(crate) cache: CacheUse,
+    #[serde(default)]
+    pub(crate) pinned: Pinned,
     pub(crate) requests: Requests,
     pub(crate) pull: Pull,
     pub(crate) last_error: Option<LastError>,
@@ -427,67 +441,5 @@ pub(crate) struct FileReport {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_survive_the_wire() {
-        let requests = [
-            Request::Status {},
-            Request::FileStatus {
-                path: b"a/\xff.md".to_vec(),
-            },
-            Request::Wait {
-                step: WaitStep::Indexed,
-                path: None,
-                timeout_ms: 60_000,
-            },
-            Request::Search {
-                query: "\"object storage\"\n".into(),
-                limit: 20,
-                below: Vec::new(),
-            },
-            Request::Events { below: b"a".to_vec() },
-            Request::Unmount { timeout_ms: 1 },
-        ];
-        for request in requests {
-            let line = serde_json::to_string(&request).unwrap();
-            assert!(!line.contains('\n'));
-            assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
-        }
-    }
-
-    #[test]
-    fn replies_survive_the_wire() {
-        let replies = [
-            Reply::Progress(Progress {
-                left: 3,
-                left_bytes: 4096,
-            }),
-            Reply::Event(Box::new(Event::new(
-                crate::events::EventKind::Moved,
-                b"b/\xff.md".to_vec(),
-                Some(b"a".to_vec()),
-                false,
-            ))),
-            Reply::Lost(3),
-            Reply::Done(Answer::Unmounted(Left {
-                count: 1,
-                cache_dir: "/c".into(),
-                ..Left::default()
-            })),
-            Reply::Failed(Failure::new("Could not").hint("Do")),
-        ];
-        for reply in replies {
-            let line = serde_json::to_string(&reply).unwrap();
-            assert_eq!(serde_json::from_str::<Reply>(&line).unwrap(), reply);
-        }
-    }
-
-    #[test]
-    fn unknown_requests_are_refused() {
-        assert!(serde_json::from_str::<Request>(r#"{"request":"format"}"#).is_err());
-        assert!(serde_json::from_str::<Request>(r#"{"request":"tags","extra":1}"#).is_err());
-        assert!(serde_json::from_str::<Request>("[]").is_err());
-    }
-}
+#[path = "protocol/tests.rs"]
+mod tests;

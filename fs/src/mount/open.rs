@@ -41,6 +41,7 @@ pub(super) fn open_replica(
 ) -> Result<Arc<Replica>, Failure> {
     let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
     replica.set_dirty_limit(plan.dirty_limit_bytes);
+    replica.set_pinning(plan.pin);
     if let Some(bytes) = plan.budget.memory_bytes {
         replica.set_memory(bytes).map_err(cache_failure)?;
     }

@@ -49,6 +49,7 @@ pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: Index
             bytes: replica.cache_bytes,
             limit_bytes: replica.cache_limit_bytes,
         },
+        pinned: super::pins::pinned(&replica.pinned),
         requests: Requests {
             put: requests.put,
             get: requests.get,

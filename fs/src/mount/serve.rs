@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 const CATCH_UP_DEADLINE_MS: u64 = 5_000;
 
 /// Between two looks while a command waits.
-const POLL_MS: u64 = 100;
+pub(super) const POLL_MS: u64 = 100;
 
 /// How often one path may need something from the bucket.
 const NEEDS_MAX: usize = 64;
@@ -64,6 +64,7 @@ impl Handler for Desk {
                     (WaitStep::Stored, None) => Ok(self.wait_stored(until, asker)),
                     (WaitStep::Stored, Some(path)) => self.wait_file_stored(&path, until, asker),
                     (WaitStep::Indexed, _) => Ok(self.wait_indexed(until, asker)),
+                    (WaitStep::Pinned, _) => Ok(self.wait_pinned(until, asker)),
                 }
             }
             Request::Search { query, limit, below } => self.search(&query, limit as usize, &below),
@@ -81,6 +82,8 @@ impl Handler for Desk {
                 Ok(self.wait_indexed(Instant::now() + Duration::from_millis(timeout_ms), asker))
             }
             Request::Events { below } => Ok(self.tell_events(&below, asker)),
+            Request::Pins {} => self.pins(),
+            Request::Pin { path, remove } => self.set_pin(&path, remove),
             Request::ReleaseHeld {} => self.release_held(),
             Request::TrashList { below } => self.trash_list(&below),
             Request::TrashRestore {
@@ -127,7 +130,11 @@ impl Desk {
     }
 
     /// Runs an operation of the replica until it is answered.
-    fn with_needs<T>(&self, path: &[u8], operation: impl Fn(&Replica) -> Result<T, Error>) -> Result<T, Failure> {
+    pub(super) fn with_needs<T>(
+        &self,
+        path: &[u8],
+        operation: impl Fn(&Replica) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
         let failed = |error: Error| {
             let path = String::from_utf8_lossy(path);
             Failure::new(format!(

@@ -4,11 +4,9 @@
 
 use super::errors::Place;
 use super::fence::Fence;
+use super::operators::Operators;
 use super::transport::{CheckedTransport, Counters};
-use super::{
-    CONCURRENT_CALLS_MAX, CONCURRENT_UPLOADS_MAX, OpendalStore, RETRIES_MAX, TRY_DEADLINE_SECONDS,
-    UPLOAD_TRY_DEADLINE_SECONDS, seconds,
-};
+use super::{CONCURRENT_CALLS_MAX, CONCURRENT_UPLOADS_MAX, OpendalStore, RETRIES_MAX, TRY_DEADLINE_SECONDS, seconds};
 #[cfg(test)]
 use crate::store::Store;
 use crate::store::{Capabilities, StoreError, StoreErrorKind, StoreResult, key::KEY_LENGTH_MAX_BYTES};
@@ -45,9 +43,8 @@ pub(in crate::store) struct S3Place {
     pub(in crate::store) virtual_host: bool,
 }
 
-/// Makes the adapter; asks nobody yet.
-pub(in crate::store) fn open_s3(s3: &S3Place) -> StoreResult<OpendalStore> {
-    let amazon = s3.endpoint.is_none();
+/// A builder that has read no credentials yet.
+fn builder(s3: &S3Place) -> opendal::services::S3 {
     let mut builder = opendal::services::S3::default()
         .bucket(&s3.bucket)
         .region(&s3.region)
@@ -64,6 +61,12 @@ pub(in crate::store) fn open_s3(s3: &S3Place) -> StoreResult<OpendalStore> {
     if s3.virtual_host {
         builder = builder.enable_virtual_host_style();
     }
+    builder
+}
+
+/// Makes the adapter; asks nobody yet.
+pub(in crate::store) fn open_s3(s3: &S3Place) -> StoreResult<OpendalStore> {
+    let amazon = s3.endpoint.is_none();
     let endpoint = s3.endpoint.as_deref().unwrap_or("Amazon S3");
     let place = Place {
         name: s3.name.clone(),
@@ -71,7 +74,6 @@ pub(in crate::store) fn open_s3(s3: &S3Place) -> StoreResult<OpendalStore> {
         endpoint: endpoint.to_owned(),
         region: s3.region.clone(),
     };
-    let operator = Operator::new(builder).map_err(|error| unusable(&place, &error))?;
     let prefix_length = if s3.prefix.is_empty() { 0 } else { s3.prefix.len() + 1 };
     let key_length = KEY_LENGTH_MAX_BYTES.saturating_sub(prefix_length);
     let capabilities = Capabilities {
@@ -86,22 +88,26 @@ pub(in crate::store) fn open_s3(s3: &S3Place) -> StoreResult<OpendalStore> {
         key_length_max_bytes: key_length,
         segment_length_max_bytes: key_length,
     };
-    Ok(assemble(operator, place, capabilities))
+    let s3 = s3.clone();
+    assemble(move || Operator::new(builder(&s3)), place, capabilities)
 }
 
 /// A store at a test's own server, with credentials of its own.
 #[cfg(test)]
 pub(super) fn open_at(endpoint: &str) -> OpendalStore {
-    let builder = opendal::services::S3::default()
-        .bucket("bkt")
-        .region("us-east-1")
-        .root("p")
-        .endpoint(endpoint);
-    let builder = builder
-        .access_key_id("key")
-        .secret_access_key("hush")
-        .disable_config_load()
-        .disable_ec2_metadata();
+    let at = endpoint.to_owned();
+    let make = move || {
+        let builder = opendal::services::S3::default()
+            .bucket("bkt")
+            .region("us-east-1")
+            .root("p")
+            .endpoint(&at)
+            .access_key_id("key")
+            .secret_access_key("hush")
+            .disable_config_load()
+            .disable_ec2_metadata();
+        Operator::new(builder)
+    };
     let text = |text: &str| text.to_owned();
     let place = Place {
         name: text("s3://bkt/p"),
@@ -110,28 +116,32 @@ pub(super) fn open_at(endpoint: &str) -> OpendalStore {
         region: text("us-east-1"),
     };
     let capabilities = crate::store::MemoryStore::new("").capabilities();
-    assemble(Operator::new(builder).unwrap(), place, capabilities)
+    assemble(make, place, capabilities).unwrap()
 }
 
-fn assemble(operator: Operator, place: Place, capabilities: Capabilities) -> OpendalStore {
+fn assemble(
+    make: impl Fn() -> opendal::Result<Operator> + Send + Sync + 'static,
+    place: Place,
+    capabilities: Capabilities,
+) -> StoreResult<OpendalStore> {
     // Fails only if the program has installed one already, which then serves as well.
     TLS_PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     let counters = Arc::new(Counters::default());
     let transport = HttpTransporter::new(CheckedTransport::new(Arc::clone(&counters), Fence::around(&place)));
-    let operator = operator.with_context(OperationContext::new().with_http_transport(transport));
-    OpendalStore {
+    let context = OperationContext::new().with_http_transport(transport);
+    let operators = Operators::new(Box::new(move || Ok(make()?.with_context(context.clone()))));
+    Ok(OpendalStore {
+        operators: operators.map_err(|error| unusable(&place, &error))?,
         place,
         capabilities,
-        uploader: layered(operator.clone(), seconds(UPLOAD_TRY_DEADLINE_SECONDS)),
-        operator: layered(operator, seconds(TRY_DEADLINE_SECONDS)),
         counters,
         calls: Arc::new(Semaphore::new(CONCURRENT_CALLS_MAX)),
         uploads: Semaphore::new(CONCURRENT_UPLOADS_MAX),
-    }
+    })
 }
 
 /// Timeout inside, retry outside: each try has a deadline of its own.
-fn layered(operator: Operator, body_deadline: Duration) -> Operator {
+pub(super) fn layered(operator: Operator, body_deadline: Duration) -> Operator {
     let timeout = TimeoutLayer::new()
         .with_timeout(seconds(TRY_DEADLINE_SECONDS))
         .with_io_timeout(body_deadline);

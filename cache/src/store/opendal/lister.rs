@@ -42,7 +42,8 @@ pub(super) async fn open(store: &OpendalStore, prefix: &str, recursive: bool) ->
         limit: Some(PAGE_LENGTH_MAX),
         ..ListOptions::default()
     };
-    let work = store.operator.lister_options(prefix, options);
+    let operator = store.operators.impatient();
+    let work = operator.lister_options(prefix, options);
     let Answer::Yes(inner) = store.call("list", prefix, seconds(CALL_DEADLINE_SECONDS), work).await? else {
         return Err(super::errors::garbled(
             "list",

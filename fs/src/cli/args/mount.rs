@@ -65,6 +65,17 @@ pub(crate) enum Litter {
     Store,
 }
 
+/// What is kept on this machine without being named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pin {
+    /// Every file
+    All,
+    /// Text notes up to 1 MiB
+    Notes,
+    /// Nothing
+    Off,
+}
+
 /// `notefs mount`.
 #[derive(Debug, Default, Args)]
 #[command(
@@ -130,6 +141,10 @@ pub(crate) struct MountArgs {
         hide_env = true
     )]
     pub(crate) litter: Option<Litter>,
+
+    /// What is kept on this machine, to be read while the store is away, beside what `notefs pin` names [default: notes]
+    #[arg(long, value_enum, value_name = "WHAT", env = "NOTEFS_PIN", hide_env = true)]
+    pub(crate) pin: Option<Pin>,
 
     /// Refuse every change
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
@@ -259,6 +274,10 @@ pub(crate) struct ServeNfsArgs {
         hide_env = true
     )]
     pub(crate) litter: Option<Litter>,
+
+    /// What is kept on this machine, to be read while the store is away, beside what `notefs pin` names [default: notes]
+    #[arg(long, value_enum, value_name = "WHAT", env = "NOTEFS_PIN", hide_env = true)]
+    pub(crate) pin: Option<Pin>,
 
     /// Refuse every change
     #[arg(long)]
