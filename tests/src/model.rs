@@ -117,11 +117,24 @@ impl World {
             _ => {
                 self.spoil(Fault::None, 1);
                 self.settle()?;
-                self.mount.start_cold()?;
+                self.start_cold()?;
                 self.cold = true;
             }
         }
         self.compare("after a new mount")
+    }
+
+    fn start_cold(&mut self) -> Result<()> {
+        self.mount.drain()?;
+        self.mount.unmount()?;
+        self.mount.wipe_cache()?;
+        // What the forgotten machine has told of folders' modes would be news once more ("Weak spots" in SEMANTICS).
+        for key in self.store.all_keys()? {
+            if key.starts_with(".notefs/feed/") {
+                self.store.delete(&key)?;
+            }
+        }
+        self.mount.remount()
     }
 
     fn compare(&mut self, when: &str) -> Result<()> {
