@@ -36,6 +36,10 @@ pub(crate) fn consequence(name: &str) -> Option<&'static str> {
             "Copies inside this store ignore conditions: a note that is renamed onto a name which another machine takes \
              within the same moment may replace that one's note"
         }
+        "large-create-if-absent" => {
+            "This store ignores conditions on what is uploaded in parts: of two new files of one name and over 8 MiB that \
+             arrive within the same moment only the last one stays. notefs looks before it completes such an upload"
+        }
         "list-after-write" => {
             "Listings are not up to date: what others wrote may show late, or what they deleted again"
         }
@@ -59,10 +63,11 @@ pub(crate) fn in_plain_words(examination: &Examination) -> Vec<String> {
     let mut words = Vec::new();
     let conditions = ["create-if-absent", "update-if-unchanged", "delete-if-unchanged"];
     if !conditions.into_iter().any(fails) {
-        let but = if fails("copy-if-absent") {
-            ", but for a race of renames"
-        } else {
-            ""
+        let but = match (fails("copy-if-absent"), fails("large-create-if-absent")) {
+            (true, false) => ", but for a race of renames",
+            (false, true) => ", but for a race of files over 8 MiB",
+            (true, true) => ", but for races of renames and of files over 8 MiB",
+            (false, false) => "",
         };
         words.push(format!(
             "No save is lost between machines{but}: each is bound to the version it began from"

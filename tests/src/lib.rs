@@ -7,6 +7,7 @@
 pub mod command;
 pub mod container;
 pub mod endless;
+pub mod model;
 pub mod mount;
 pub mod nfs;
 pub mod pair;

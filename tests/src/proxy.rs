@@ -2,6 +2,8 @@
 //!
 //! Requests pass byte for byte, the Host header too, so that signatures stay valid. One thread serves one connection.
 
+mod spoil;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +47,20 @@ pub enum Fault {
     Reset,
     /// Answers nothing at all, until another fault is set.
     BlackHole,
+    /// Answers with this status and code of S3's without asking the server.
+    Refused(u16, &'static str),
+    /// Answers a web page with status 200 without asking the server, as a captive portal does.
+    WebPage,
+    /// Lets the server do the work, and passes on the first half of its reply's body.
+    Truncated,
+}
+
+/// How much of a reply is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    All,
+    HalfOfBody,
+    Nothing,
 }
 
 /// A request that came by.
@@ -77,6 +93,10 @@ struct Shared {
 struct State {
     fault: Fault,
     only: Option<Class>,
+    /// Requests that still pass.
+    spared: u32,
+    /// Of the others, one in so many is spoilt.
+    one_in: u32,
     latency: Duration,
     ignores_conditions: bool,
     log: std::collections::VecDeque<(u64, Seen)>,
@@ -114,14 +134,22 @@ impl Proxy {
 
     /// Spoils all requests from now on; `Fault::None` heals.
     pub fn set_fault(&self, fault: Fault) {
-        let mut state = self.shared.state();
-        (state.fault, state.only) = (fault, None);
+        self.shared.state().plan(fault, None, 0, 1);
     }
 
     /// Spoils the requests of one class from now on.
     pub fn set_fault_on(&self, class: Class, fault: Fault) {
-        let mut state = self.shared.state();
-        (state.fault, state.only) = (fault, Some(class));
+        self.shared.state().plan(fault, Some(class), 0, 1);
+    }
+
+    /// Spoils the requests of one class once so many have passed.
+    pub fn set_fault_after(&self, passing: u32, class: Class, fault: Fault) {
+        self.shared.state().plan(fault, Some(class), passing, 1);
+    }
+
+    /// Spoils one in so many requests from now on.
+    pub fn set_fault_on_one_in(&self, one_in: u32, fault: Fault) {
+        self.shared.state().plan(fault, None, 0, one_in);
     }
 
     /// Holds every request back for this long before it goes on.
@@ -270,6 +298,25 @@ impl Head {
     }
 }
 
+impl State {
+    fn plan(&mut self, fault: Fault, only: Option<Class>, spared: u32, one_in: u32) {
+        (self.fault, self.only, self.spared, self.one_in) = (fault, only, spared, one_in.max(1));
+    }
+
+    /// What becomes of a request that is about to go on.
+    fn next_fault(&mut self, class: Class) -> Fault {
+        if self.only.is_some_and(|only| only != class) {
+            return Fault::None;
+        }
+        if self.spared > 0 {
+            self.spared -= 1;
+            return Fault::None;
+        }
+        let spoilt = self.serial.is_multiple_of(u64::from(self.one_in.max(1)));
+        if spoilt { self.fault } else { Fault::None }
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -281,17 +328,22 @@ impl Shared {
         let mut upstream: Option<BufReader<TcpStream>> = None;
         while let Some(head) = Head::read(&mut from_client)? {
             let seen = head.request();
-            let (fault, latency) = self.plan(seen.class);
-            let (serial, class) = (self.record(&seen), seen.class);
+            let serial = self.record(&seen);
+            let (fault, latency) = {
+                let mut state = self.state();
+                (state.next_fault(seen.class), state.latency)
+            };
             std::thread::sleep(latency);
+            let mut pass = |kept| self.pass(&head, &mut from_client, &mut upstream, (&client, kept));
             let result = match fault {
-                Fault::None | Fault::DropReply => {
-                    let keep = fault == Fault::None;
-                    self.pass(&head, &mut from_client, &mut upstream, keep.then_some(&client))
-                }
-                Fault::Unavailable => refuse(&head, &mut from_client, &client),
-                Fault::Reset => reset(&client),
-                Fault::BlackHole => self.hold(class),
+                Fault::None => pass(Kept::All),
+                Fault::DropReply => pass(Kept::Nothing),
+                Fault::Truncated => pass(Kept::HalfOfBody),
+                Fault::Unavailable => spoil::refuse(&head, &mut from_client, &client, (503, "ServiceUnavailable")),
+                Fault::Refused(status, code) => spoil::refuse(&head, &mut from_client, &client, (status, code)),
+                Fault::WebPage => spoil::show_web_page(&head, &mut from_client, &client),
+                Fault::Reset => spoil::reset(&client),
+                Fault::BlackHole => self.hold(),
             };
             self.conclude(serial, *result.as_ref().unwrap_or(&0));
             if result? == 0 {
@@ -299,12 +351,6 @@ impl Shared {
             }
         }
         Ok(())
-    }
-
-    fn plan(&self, class: Class) -> (Fault, Duration) {
-        let state = self.state();
-        let hit = state.only.is_none_or(|only| only == class);
-        (if hit { state.fault } else { Fault::None }, state.latency)
     }
 
     /// Counts a request as soon as it arrives, before its reply can wake the one who counts.
@@ -329,21 +375,23 @@ impl Shared {
     }
 
     /// Waits without a reply while the black hole lasts, then ends the connection.
-    fn hold(&self, class: Class) -> Result<u16> {
-        while self.plan(class).0 == Fault::BlackHole && !self.state().closed {
+    fn hold(&self) -> Result<u16> {
+        let holds = |state: MutexGuard<'_, State>| state.fault == Fault::BlackHole && !state.closed;
+        while holds(self.state()) {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(0)
     }
 
-    /// Hands a request to the server and its reply to `client`, if there is one. The status, or 0 to hang up.
+    /// Hands a request to the server, and to the client what is kept of its reply. The status, or 0 to hang up.
     fn pass(
         &self,
         head: &Head,
         from_client: &mut impl BufRead,
         upstream: &mut Option<BufReader<TcpStream>>,
-        mut client: Option<&TcpStream>,
+        (client, kept): (&TcpStream, Kept),
     ) -> Result<u16> {
+        let mut client = (kept != Kept::Nothing).then_some(client);
         if upstream.is_none() {
             let stream = TcpStream::connect(self.upstream)?;
             stream.set_nodelay(true)?;
@@ -376,9 +424,20 @@ impl Shared {
         };
         out.write_all(&reply.bytes)?;
         if !bodyless {
-            copy_body(&reply, server, &mut out, if until_end { u64::MAX } else { 0 })?;
+            let unknown = if until_end { u64::MAX } else { 0 };
+            match kept {
+                Kept::HalfOfBody => {
+                    let mut body = Vec::new();
+                    copy_body(&reply, server, &mut body, unknown)?;
+                    out.write_all(&body[..body.len() / 2])?;
+                }
+                _ => copy_body(&reply, server, &mut out, unknown)?,
+            }
         }
-        let over = client.is_none() || (until_end && !bodyless) || reply.header("connection") == Some("close");
+        let over = client.is_none()
+            || kept == Kept::HalfOfBody && !bodyless
+            || (until_end && !bodyless)
+            || reply.header("connection") == Some("close");
         if over && let Some(client) = client {
             client.shutdown(std::net::Shutdown::Both).ok();
         }
@@ -417,37 +476,4 @@ fn copy_body(head: &Head, from: &mut impl BufRead, to: &mut impl Write, unknown:
             }
         }
     }
-}
-
-fn refuse(head: &Head, from_client: &mut impl BufRead, mut client: &TcpStream) -> Result<u16> {
-    copy_body(head, from_client, &mut std::io::sink(), 0)?;
-    let body = "<Error><Code>ServiceUnavailable</Code><Message>told to fail</Message></Error>";
-    let body = if head.first_line.starts_with("HEAD ") { "" } else { body };
-    write!(
-        client,
-        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    client.shutdown(std::net::Shutdown::Both)?;
-    Ok(503)
-}
-
-fn reset(client: &TcpStream) -> Result<u16> {
-    use std::os::fd::AsRawFd;
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
-    let size = size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: the socket is open and the option's value outlives the call.
-    unsafe {
-        libc::setsockopt(
-            client.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size,
-        )
-    };
-    Ok(0)
 }

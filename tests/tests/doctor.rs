@@ -85,7 +85,12 @@ fn a_store_that_ignores_conditions_is_found_out() -> Result<()> {
     let weak = store.via(proxy.address())?;
     let (answer, code) = examine(&weak)?;
     ensure!(code == 1, "exit {code}");
-    for name in ["create-if-absent", "update-if-unchanged", "delete-if-unchanged"] {
+    for name in [
+        "create-if-absent",
+        "update-if-unchanged",
+        "delete-if-unchanged",
+        "large-create-if-absent",
+    ] {
         ensure!(verdict(&answer, name) == "fails", "{name}: {answer}");
     }
     ensure!(answer["promises"].to_string().contains("the last one wins"), "{answer}");

@@ -132,7 +132,8 @@ impl Replica {
 
     /// Whether anything is in a directory of the bucket, or its marker stands.
     pub(super) async fn directory_stands(&self, key: &str) -> Result<bool> {
-        let mut lister = self.asked(self.store.list(key, false).await)?;
+        // Opening it asks nothing yet.
+        let mut lister = self.store.list(key, false).await?;
         let page = self.asked(lister.next_page().await)?;
         Ok(page.is_some_and(|page| !page.is_empty()))
     }

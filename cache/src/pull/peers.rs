@@ -69,8 +69,8 @@ pub(super) fn news(feed: FeedText, position: Option<&(String, u64)>) -> News {
 impl Replica {
     /// Finds the writers that there are; one whose feed has changed is due at once.
     pub(super) async fn discover_peers(&self) -> Result<()> {
-        let listed = self.asked(self.store.list(FEED_PREFIX, false).await);
-        let mut lister = listed?;
+        // Opening it asks nothing yet.
+        let mut lister = self.store.list(FEED_PREFIX, false).await?;
         let mut seen = HashMap::new();
         while let Some(page) = self.asked(lister.next_page().await)? {
             for listed in page {

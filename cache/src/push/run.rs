@@ -118,13 +118,16 @@ impl Replica {
             let versions = inode
                 .as_ref()
                 .map_or((0, 0), |inode| (inode.content_version, inode.meta_version));
+            // Equal contents bear equal tags: what another inode has left under a key passes for ours, with its kind and mode.
+            let doubtful = |remote: &Remote| tables.was_tried_by_others(&remote.key, ino);
+            let copy = self.capabilities.copy && !mine.iter().any(doubtful);
             let situation = Situation {
                 wanted: &wanted,
                 versions,
                 at_wanted: &at_wanted,
                 mine: &mine,
                 wanted_by_others: &wanted_by_others,
-                copy: self.capabilities.copy,
+                copy,
             };
             let plan = plan(ino, &situation);
             let debt = tables.dirty.get(&ino).copied();

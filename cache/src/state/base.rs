@@ -152,6 +152,12 @@ impl Tables {
         self.bases.attempts.get(key).is_some_and(|inodes| inodes.contains(&ino))
     }
 
+    /// Whether another inode than this one may have left something under the key.
+    pub(crate) fn was_tried_by_others(&self, key: &str, ino: Ino) -> bool {
+        let tried = self.bases.attempts.get(key);
+        tried.is_some_and(|inodes| inodes.iter().any(|other| *other != ino))
+    }
+
     /// Whether there is room to remember one more try.
     pub(crate) fn has_room_for_attempt(&self, key: &str) -> bool {
         self.bases

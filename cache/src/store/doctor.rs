@@ -1,8 +1,10 @@
 //! A thorough trial of a store: writers race for small objects, for a sequential trial is fooled by servers that check and write in two
 //! steps, or that answer "done" to a condition and ignore it.
 //!
-//! Owns the trials and the clearing away of their objects, `.notefs/probe/ID/…`; some hundred requests. Does not own the words in which
-//! people are told what follows (`notefs doctor`), nor the short trial of a mount (`probe`).
+//! Owns the trials and the clearing away of their objects, `.notefs/probe/ID/…`; some hundred requests, and 24 MiB in parts. Does not
+//! own the words in which people are told what follows (`notefs doctor`), nor the short trial of a mount (`probe`).
+
+mod large;
 
 use super::{
     Condition, Deleted, ETag, ObjectKey, ObjectMetadata, Store, StoreError, StoreErrorKind, StoreResult, UserMetadata,
@@ -79,6 +81,7 @@ pub async fn examine(store: &dyn Store, clock: &dyn Clock, id: &str) -> StoreRes
         told("create-if-absent", bench.creations().await),
         told("update-if-unchanged", bench.updates().await),
         told("copy-if-absent", bench.copies().await),
+        told("large-create-if-absent", bench.large_creations().await),
         told("delete-if-unchanged", bench.deletions().await),
         told("list-after-write", bench.listings().await),
         told("metadata", bench.metadata().await),
@@ -425,7 +428,12 @@ mod tests {
             ..honest
         });
         let weak = examine(&*store, &clock, "2").await.unwrap();
-        for name in ["create-if-absent", "update-if-unchanged", "delete-if-unchanged"] {
+        for name in [
+            "create-if-absent",
+            "update-if-unchanged",
+            "delete-if-unchanged",
+            "large-create-if-absent",
+        ] {
             assert!(failed(&weak).contains(&name), "{name}: {:?}", weak.findings);
         }
         assert_eq!(store.keys(), ["note.md"]);

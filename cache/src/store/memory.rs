@@ -144,11 +144,6 @@ impl MemoryStore {
         self.state.lock().faults.lose_replies(call, count);
     }
 
-    /// With `down`, every call fails with `Unavailable` and does nothing.
-    pub fn set_down(&self, down: bool) {
-        self.state.lock().faults.down = down;
-    }
-
     /// Makes every call wait this long (of tokio's time) before it does anything.
     pub fn set_latency(&self, latency: Duration) {
         self.state.lock().faults.latency = latency;

@@ -12,6 +12,7 @@ mod fence;
 mod limits;
 mod lister;
 mod operators;
+mod looking;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -215,24 +216,6 @@ impl OpendalStore {
             tracing::warn!(%key, store = %self.place.name, "An unfinished upload could not be cleared away");
         }
     }
-
-    /// What stands at the destination of a copy, where the server may not look itself.
-    async fn destination_holds(&self, to: &ObjectKey, condition: &Condition) -> StoreResult<bool> {
-        Ok(match condition {
-            Condition::None => true,
-            Condition::Absent => matches!(self.stat(to).await?, Answer::NotFound),
-            Condition::Matches(etag) => matches!(self.stat(to).await?, Answer::Yes(info) if info.etag == *etag),
-        })
-    }
-
-    /// After a copy without a condition on its source: was it the version that was meant? A plain ETag is the content's
-    /// own; else the source is asked once more.
-    async fn copied_right(&self, from: &ObjectKey, source: &ETag, copy: &ETag) -> StoreResult<bool> {
-        if copy == source {
-            return Ok(true);
-        }
-        Ok(matches!(self.stat(from).await?, Answer::Yes(info) if info.etag == *source))
-    }
 }
 
 #[async_trait]
@@ -348,6 +331,15 @@ impl Store for OpendalStore {
         if !matches!(sent, Ok(Some(()))) {
             self.abort(key, &mut writer).await;
             return sent.map(|_| None);
+        }
+        // Beside Amazon not every server binds the last request, and the parts took their time.
+        let free = match self.capabilities.copy_if_absent {
+            true => Ok(true),
+            false => self.destination_holds(key, condition).await,
+        };
+        if !matches!(free, Ok(true)) {
+            self.abort(key, &mut writer).await;
+            return free.map(|_| Some(Written::ConditionFailed));
         }
         let deadline = transfer_deadline(part_size * CONCURRENT_PARTS_MAX as u64);
         let outcome = tokio::time::timeout(deadline, writer.close()).await;

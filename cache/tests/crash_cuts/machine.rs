@@ -3,7 +3,7 @@
 
 use crate::script::{Node, Step, Tree};
 use notefs_cache::clock::Clock;
-use notefs_cache::store::MemoryStore;
+use notefs_cache::store::{MemoryStore, StoreErrorKind};
 use notefs_cache::{
     AllocateMode, AttrChange, Error, FileKind, Ino, NewInode, Options, ROOT_INO, RenameMode, Replica, Result, Timestamp,
 };
@@ -51,11 +51,14 @@ impl Clock for HandClock {
 }
 
 /// A replica without threads of its own, its store and its clock.
+#[derive(Clone)]
 pub(crate) struct Machine {
     pub(crate) replica: Arc<Replica>,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) runtime: Arc<tokio::runtime::Runtime>,
+    /// It is in the middle of something: an operation that needs the bucket is not done.
+    pub(crate) busy: bool,
 }
 
 pub(crate) fn runtime() -> Arc<tokio::runtime::Runtime> {
@@ -94,6 +97,7 @@ impl Machine {
             store: store.clone(),
             clock,
             runtime: runtime.clone(),
+            busy: false,
         })
     }
 
@@ -101,6 +105,7 @@ impl Machine {
     pub(crate) fn go<T>(&self, op: impl Fn(&Replica) -> Result<T>) -> Result<T> {
         for _ in 0..100 {
             match op(&self.replica) {
+                Err(Error::Need(need)) if self.busy => return Err(Error::Need(need)),
                 Err(Error::Need(need)) => match self.runtime.block_on(self.replica.satisfy(need)) {
                     Err(Error::Posix(libc::ENOENT)) => panic!("an unreachable store is not an absent file"),
                     Err(error @ (Error::Local { .. } | Error::Database { .. } | Error::Posix(_))) => return Err(error),
@@ -186,6 +191,7 @@ impl Machine {
             Step::Fail { kind, count } => self.store.fail_next(None, *kind, *count),
             Step::Away(away) => self.store.set_down(*away),
             Step::LoseReplies(count) => self.store.lose_replies(None, *count),
+            Step::Expired(expired) => self.store.refuse_all(expired.then_some(StoreErrorKind::Unauthorised)),
             _ => {}
         }
         Ok(())

@@ -70,6 +70,15 @@ pub(crate) enum Step {
     LoseReplies(u32),
     /// The store is away, or back.
     Away(bool),
+    /// The credentials have expired, or are good again.
+    Expired(bool),
+    /// Each call takes so many milliseconds from now on.
+    Slow(u64),
+    /// A push, and the step in the middle of it: within the call of the store that has this number.
+    During {
+        call: usize,
+        step: Box<Step>,
+    },
 }
 
 pub(crate) struct Random(u64);
@@ -123,8 +132,15 @@ pub(crate) fn random_steps(random: &mut Random, count: usize, faults: bool) -> V
 }
 
 fn random_step(random: &mut Random, faults: bool) -> Step {
+    match random.below(if faults { 46 } else { 36 }) {
+        choice @ 0..36 => plain_step(random, choice),
+        choice => random_fault(random, choice),
+    }
+}
+
+fn plain_step(random: &mut Random, choice: usize) -> Step {
     let path = random.of(&PATHS);
-    match random.below(if faults { 40 } else { 36 }) {
+    match choice {
         0..5 => Step::Create(path),
         5 | 6 => Step::Folder(path),
         7 => Step::Symlink(path),
@@ -159,15 +175,29 @@ fn random_step(random: &mut Random, faults: bool) -> Step {
         30..33 => Step::Push,
         33 => Step::Wait(random.of(&[1, 300, 20_000])),
         34 => Step::Restart { kill: true },
-        35 => Step::Restart {
+        _ => Step::Restart {
             kill: random.below(2) == 0,
         },
+    }
+}
+
+fn random_fault(random: &mut Random, choice: usize) -> Step {
+    match choice {
         36 => Step::Away(random.below(3) == 0),
         37 => Step::Fail {
             kind: random.of(&FAULTS),
             count: 1 + random.below(4) as u32,
         },
-        _ => Step::LoseReplies(1 + random.below(3) as u32),
+        38 | 39 => Step::LoseReplies(1 + random.below(3) as u32),
+        40 => Step::Expired(random.below(3) == 0),
+        41 => Step::Slow(random.of(&[0, 0, 40, 900, 31_000])),
+        _ => {
+            let call = random.below(5);
+            // What programs do, and the house-keeping; no pushes and restarts.
+            let choice = random.below(30);
+            let step = Box::new(plain_step(random, choice));
+            Step::During { call, step }
+        }
     }
 }
 
@@ -179,6 +209,7 @@ pub(crate) fn apply(tree: &Tree, step: &Step, id: u64) -> Option<Tree> {
     };
     let mut next = tree.clone();
     match step {
+        Step::During { step, .. } => return apply(tree, step, id),
         Step::Create(path) | Step::Folder(path) | Step::Symlink(path) => {
             if !parent_is_there(path) || tree.contains_key(*path) {
                 return None;

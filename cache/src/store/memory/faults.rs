@@ -2,6 +2,7 @@
 //!
 //! Owns the plan of what fails next. Does not own what a call does.
 
+use super::MemoryStore;
 use crate::store::{FEED_PREFIX, RequestCounts, StoreError, StoreErrorKind};
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,7 +32,7 @@ pub type Hook = Arc<dyn Fn(CallKind, &str) + Send + Sync>;
 #[derive(Default)]
 pub(super) struct Faults {
     planned: VecDeque<Fault>,
-    pub(super) down: bool,
+    pub(super) refusal: Option<StoreErrorKind>,
     pub(super) latency: Duration,
     pub(super) hook: Option<Hook>,
 }
@@ -54,8 +55,20 @@ impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Faults")
             .field("planned", &self.planned)
-            .field("down", &self.down)
+            .field("refusal", &self.refusal)
             .finish_non_exhaustive()
+    }
+}
+
+impl MemoryStore {
+    /// With `down`, every call fails with `Unavailable` and does nothing.
+    pub fn set_down(&self, down: bool) {
+        self.refuse_all(down.then_some(StoreErrorKind::Unavailable));
+    }
+
+    /// Makes every call fail so and do nothing, until this is called again (`None`: no more).
+    pub fn refuse_all(&self, kind: Option<StoreErrorKind>) {
+        self.state.lock().faults.refusal = kind;
     }
 }
 
@@ -78,8 +91,8 @@ impl Faults {
 
     /// What becomes of the next call; the first fault that fits is used up by one.
     pub(super) fn next(&mut self, call: CallKind) -> Outcome {
-        if self.down {
-            return Outcome::Fail(StoreErrorKind::Unavailable);
+        if let Some(kind) = self.refusal {
+            return Outcome::Fail(kind);
         }
         self.planned.retain(|fault| fault.count > 0);
         let fits = |fault: &&mut Fault| fault.call.is_none_or(|wanted| wanted == call);

@@ -70,6 +70,7 @@ async fn errors(store: &dyn Store) -> Vec<(&'static str, StoreError)> {
         ("head", store.head(&key).await.unwrap_err()),
         ("get", store.get(&key, None, None).await.unwrap_err()),
         ("put", put.await.unwrap_err()),
+        ("delete", store.delete(&key, None).await.unwrap_err()),
     ]
 }
 
