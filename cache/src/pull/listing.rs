@@ -5,6 +5,7 @@
 
 use super::Look;
 use super::diff::{Verdict, judge};
+use super::places::{Placed, Planned, place};
 use crate::error::Result;
 use crate::replica::{FOREIGN, RESERVED_NAME, Replica};
 use crate::state::Remote;
@@ -149,10 +150,15 @@ impl Replica {
                 .key
                 .strip_prefix(RESERVED_NAME)
                 .is_some_and(|rest| rest.starts_with('/'));
-            if ours || listed.object.is_none() || self.puller.is_fruitless(listed) {
+            if ours || listed.object.is_none() {
                 continue;
             }
-            if let Err(problem) = ObjectKey::parse(listed.key.strip_suffix('/').unwrap_or(&listed.key)) {
+            let parsed = ObjectKey::parse(listed.key.strip_suffix('/').unwrap_or(&listed.key));
+            // What was in its way may be gone by now.
+            if self.puller.is_fruitless(listed) && (parsed.is_err() || !self.has_place(&listed.key)?) {
+                continue;
+            }
+            if let Err(problem) = parsed {
                 self.skip(&listed.key, problem.to_string(), None)?;
                 self.puller.note_fruitless(listed);
                 continue;
@@ -175,6 +181,12 @@ impl Replica {
             }
         }
         Ok(looks)
+    }
+
+    /// Whether nothing is in the way of a key.
+    fn has_place(&self, key: &str) -> Result<bool> {
+        let placed = self.view(|tables| place(tables, &mut Planned::default(), key))?;
+        Ok(matches!(placed, Placed::At { .. }))
     }
 
     fn find_vanished(
