@@ -69,18 +69,24 @@ pub(super) struct Differences {
     pub(super) origins: HashMap<String, String>,
     /// Pages read.
     pub(super) pages: u64,
+    /// What may be half a rename is to wait for its other half.
+    pub(super) may_wait: bool,
+    /// Since when what has waited already did so (monotonic, ms).
+    pub(super) waited: HashMap<String, u64>,
 }
 
 impl Replica {
-    /// Looks at the whole bucket and brings about what differs; answers how many pages there were.
-    pub(super) async fn look_at_everything(self: &Arc<Self>) -> Result<u64> {
+    /// Looks at the whole bucket and brings about what differs, but for what `may_wait` as it may be half a rename; answers how many pages
+    /// there were.
+    pub(super) async fn look_at_everything(self: &Arc<Self>, may_wait: bool) -> Result<u64> {
         let _reading = self.read_listing();
         let (began, known) = self.view(|tables| Ok((tables.op(), tables.live_inode(ROOT_INO)?.known)))?;
         if !known {
             return Ok(0);
         }
-        let found = self.compare("", true, began).await?;
+        let mut found = self.compare("", true, began).await?;
         let pages = found.pages;
+        found.may_wait = may_wait;
         self.bring_about(found, began).await?;
         Ok(pages)
     }
@@ -100,7 +106,8 @@ impl Replica {
             ))
         })?;
         let (began, Some(prefix)) = place else { return Ok(()) };
-        let found = self.compare(&prefix, false, began).await?;
+        let mut found = self.compare(&prefix, false, began).await?;
+        found.may_wait = true;
         self.bring_about(found, began).await
     }
 
