@@ -7,12 +7,15 @@
 pub mod command;
 pub mod container;
 pub mod endless;
+pub mod inotify;
+pub mod kinds;
 pub mod mount;
 pub mod nfs;
 pub mod pair;
 pub mod process;
 pub mod proxy;
 pub mod register;
+pub mod requests;
 pub mod rounds;
 pub mod s3;
 pub mod scratch;
