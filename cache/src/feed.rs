@@ -2,7 +2,8 @@
 //!
 //! JSON lines: a head, then entries, oldest first. An entry is only a hint where to look, with what a look cannot show (metadata, where a key
 //! came from): what it says is confirmed by asking for the object. So a feed may be cut, lost or written late, and nothing is lost with it;
-//! who finds a gap in the numbers lists the bucket instead.
+//! who finds a gap in the numbers lists the bucket instead. It is short, but for what is so new that a reader may not have read it: a burst
+//! of changes is told whole.
 //!
 //! Owns the format, what goes in, and when the object is written: at most once a second, after rounds of `push`. Does not own reading
 //! the feeds of others (`pull/peers.rs`).
@@ -19,11 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Entries that a feed keeps.
+/// Entries that a feed keeps, and their bytes.
 const ENTRIES_MAX: usize = 256;
-
-/// The longest feed.
 const FEED_BYTES_MAX: usize = 64 << 10;
+
+/// Those that are so new do not count, up to so many.
+const FRESH_MS: u64 = 30_000;
+const FRESH_ENTRIES_MAX: usize = 4_096;
+const FRESH_BYTES_MAX: usize = 1 << 20;
 
 /// The feed is written at most this often.
 const INTERVAL_MS: u64 = 1_000;
@@ -89,7 +93,8 @@ impl FeedText {
         })
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The `fresh` newest entries have more room.
+    fn encode(&self, fresh: usize) -> Vec<u8> {
         let head = Head {
             version: VERSION,
             run: self.run.clone(),
@@ -101,11 +106,10 @@ impl FeedText {
             .map(|entry| serde_json::to_vec(entry).unwrap_or_default())
             .collect();
         let mut body = serde_json::to_vec(&head).unwrap_or_default();
-        let mut room = FEED_BYTES_MAX.saturating_sub(body.len());
-        let newest = lines.iter().rev().take_while(|line| {
-            let fits = line.len() < room;
-            room = room.saturating_sub(line.len() + 1);
-            fits
+        let mut bytes = body.len();
+        let newest = lines.iter().rev().enumerate().take_while(|(nth, line)| {
+            bytes += line.len() + 1;
+            bytes <= if *nth < fresh { FRESH_BYTES_MAX } else { FEED_BYTES_MAX }
         });
         let kept = newest.count();
         for line in lines.drain(lines.len() - kept..) {
@@ -133,29 +137,36 @@ struct Log {
     /// What an earlier run told is in.
     is_loaded: bool,
     next: u64,
-    entries: VecDeque<Entry>,
+    /// With when they were told (monotonic, ms).
+    entries: VecDeque<(u64, Entry)>,
 }
 
 impl Log {
-    fn append(&mut self, entries: Vec<Entry>) {
+    fn append(&mut self, entries: Vec<Entry>, now_ms: u64) {
         for mut entry in entries {
             entry.number = self.next;
             self.next += 1;
-            self.entries.push_back(entry);
+            self.entries.push_back((now_ms, entry));
         }
-        while self.entries.len() > ENTRIES_MAX {
-            self.entries.pop_front();
-        }
+        let kept = ENTRIES_MAX.max(self.fresh(now_ms));
+        self.entries.drain(..self.entries.len().saturating_sub(kept));
+    }
+
+    /// How many are so new that somebody may not have read them.
+    fn fresh(&self, now_ms: u64) -> usize {
+        let newest = self.entries.iter().rev();
+        let fresh = newest.take_while(|(told_ms, _)| now_ms < told_ms + FRESH_MS);
+        fresh.count().min(FRESH_ENTRIES_MAX)
     }
 
     /// Puts what an earlier run told before what this one has to tell.
-    fn load(&mut self, earlier: Option<FeedText>) {
+    fn load(&mut self, earlier: Option<FeedText>, now_ms: u64) {
         self.is_loaded = true;
         let Some(earlier) = earlier else { return };
-        let own: Vec<Entry> = self.entries.drain(..).collect();
-        self.entries = earlier.entries.into();
+        let own: Vec<Entry> = self.entries.drain(..).map(|(_, entry)| entry).collect();
+        self.entries = earlier.entries.into_iter().map(|entry| (now_ms, entry)).collect();
         self.next = earlier.next;
-        self.append(own);
+        self.append(own, now_ms);
     }
 }
 
@@ -193,7 +204,7 @@ impl Replica {
         let Some(entries) = self.feed.rounds.lock().remove(&ino) else {
             return;
         };
-        self.feed.log.lock().append(entries);
+        self.feed.log.lock().append(entries, self.now_ms());
         self.feed.owed.store(true, Ordering::Release);
         self.feed.changed.notify_one();
     }
@@ -239,16 +250,16 @@ impl Replica {
                 Fresh::New(object) => FeedText::parse(&object.bytes),
                 Fresh::Same | Fresh::Gone => None,
             };
-            self.feed.log.lock().load(earlier);
+            self.feed.log.lock().load(earlier, self.now_ms());
         }
         let body = {
             let log = self.feed.log.lock();
             let text = FeedText {
                 run: self.run_id.clone(),
                 next: log.next,
-                entries: log.entries.iter().cloned().collect(),
+                entries: log.entries.iter().map(|(_, entry)| entry.clone()).collect(),
             };
-            text.encode()
+            text.encode(log.fresh(self.now_ms()))
         };
         let put = self
             .store
@@ -275,26 +286,28 @@ mod tests {
         }
     }
 
+    fn text(log: Log) -> FeedText {
+        FeedText {
+            run: "r".into(),
+            next: log.next,
+            entries: log.entries.into_iter().map(|(_, entry)| entry).collect(),
+        }
+    }
+
     #[test]
     fn a_feed_comes_back_and_nonsense_is_none() {
         let mut log = Log::default();
-        log.append(vec![
-            entry("a"),
-            Entry {
-                moved_from: Some("x".into()),
-                ..entry("b\n\"c")
-            },
-            Entry {
-                etag: None,
-                ..entry("d/")
-            },
-        ]);
-        let text = FeedText {
-            run: "r".into(),
-            next: log.next,
-            entries: log.entries.into(),
+        let moved = Entry {
+            moved_from: Some("x".into()),
+            ..entry("b\n\"c")
         };
-        assert_eq!(FeedText::parse(&text.encode()), Some(text));
+        let gone = Entry {
+            etag: None,
+            ..entry("d/")
+        };
+        log.append(vec![entry("a"), moved, gone], 0);
+        let text = text(log);
+        assert_eq!(FeedText::parse(&text.encode(0)), Some(text));
         for nonsense in [&b""[..], b"<html>", b"{}", b"{\"v\":2,\"run\":\"r\",\"next\":0}"] {
             assert_eq!(FeedText::parse(nonsense), None);
         }
@@ -303,40 +316,60 @@ mod tests {
     #[test]
     fn a_feed_is_bounded_and_keeps_the_newest() {
         let mut log = Log::default();
-        log.append((0..ENTRIES_MAX + 10).map(|at| entry(&at.to_string())).collect());
-        assert_eq!((log.entries.len(), log.entries[0].number), (ENTRIES_MAX, 10));
+        log.append((0..ENTRIES_MAX + 10).map(|at| entry(&at.to_string())).collect(), 0);
+        log.append(vec![entry("later")], FRESH_MS);
+        assert_eq!((log.entries.len(), log.entries[0].1.number), (ENTRIES_MAX, 11));
         let long = "k".repeat(1000);
         let mut log = Log::default();
-        log.append((0..200).map(|_| entry(&long)).collect());
-        let text = FeedText {
-            run: "r".into(),
-            next: log.next,
-            entries: log.entries.into(),
-        };
-        let body = text.encode();
+        log.append((0..200).map(|_| entry(&long)).collect(), 0);
+        let text = text(log);
+        let body = text.encode(0);
         assert!(body.len() <= FEED_BYTES_MAX);
         let read = FeedText::parse(&body).unwrap();
         assert_eq!((read.next, read.entries.last().unwrap().number), (200, 199));
         assert!((40..70).contains(&read.entries.len()), "{}", read.entries.len());
+        assert_eq!(
+            FeedText::parse(&text.encode(150)).unwrap().entries.len(),
+            150,
+            "a burst"
+        );
+    }
+
+    #[test]
+    fn a_burst_is_told_whole_and_forgotten_when_it_is_old() {
+        let mut log = Log::default();
+        for round in 0..10 {
+            log.append((0..ENTRIES_MAX).map(|at| entry(&at.to_string())).collect(), round);
+        }
+        assert_eq!((log.entries.len(), log.fresh(9)), (10 * ENTRIES_MAX, 10 * ENTRIES_MAX));
+        assert_eq!(log.fresh(FRESH_MS + 8), ENTRIES_MAX, "the last round");
+        log.append(
+            (0..2 * FRESH_ENTRIES_MAX).map(|at| entry(&at.to_string())).collect(),
+            10,
+        );
+        assert_eq!(log.entries.len(), FRESH_ENTRIES_MAX);
     }
 
     #[test]
     fn a_new_run_goes_on_where_the_last_one_ended() {
         let mut log = Log::default();
-        log.append(vec![entry("new")]);
+        log.append(vec![entry("new")], 0);
         let earlier = Entry {
             number: 41,
             ..entry("old")
         };
-        log.load(Some(FeedText {
-            run: "r".into(),
-            next: 42,
-            entries: vec![earlier],
-        }));
+        log.load(
+            Some(FeedText {
+                run: "r".into(),
+                next: 42,
+                entries: vec![earlier],
+            }),
+            0,
+        );
         let numbers: Vec<_> = log
             .entries
             .iter()
-            .map(|entry| (entry.number, entry.key.as_str()))
+            .map(|(_, entry)| (entry.number, entry.key.as_str()))
             .collect();
         assert_eq!((numbers, log.next), (vec![(41, "old"), (42, "new")], 43));
     }

@@ -13,6 +13,7 @@
 
 mod confirm;
 mod diff;
+mod halves;
 mod listing;
 mod pace;
 mod peers;
@@ -71,6 +72,8 @@ pub(crate) struct Puller {
     doubtful: Mutex<HashSet<Ino>>,
     /// Keys that cannot be shown as they are, with the version for which that was found out.
     fruitless: Mutex<HashMap<String, String>>,
+    /// What may be half a rename.
+    halves: halves::Halves,
     /// Other writers by their ids.
     peers: Mutex<HashMap<String, peers::Peer>>,
     /// When the whole bucket was last looked at, when that showed differences, and when the folder was last used (monotonic, ms).
@@ -174,7 +177,7 @@ impl Replica {
         drop(feeds);
         let _listings = self.puller.listings.lock().await;
         if everything || self.puller.list_soon.swap(false, Ordering::AcqRel) {
-            self.look_at_everything().await?;
+            self.look_at_everything(false).await?;
         }
         Ok(())
     }
@@ -190,7 +193,7 @@ impl Replica {
     /// Looks at the whole bucket and brings about what differs, and returns when that is done: what the loop does by itself, for those who own
     /// the time.
     pub async fn pull_once(self: &Arc<Self>) -> Result<()> {
-        self.look_at_everything().await.map(drop)
+        self.look_at_everything(false).await.map(drop)
     }
 
     async fn run_feeds(self: Arc<Self>) {
@@ -236,6 +239,7 @@ impl Replica {
             let interval_ms = if pages > 1 { interval(pages) } else { hot_interval_ms };
             self.puller.interval_ms.store(interval_ms, Ordering::Release);
             let _listings = self.puller.listings.lock().await;
+            failures = note_outcome(self.release_halves().await, failures);
             if pages > 1 && now_ms >= hot_ms.max(not_before_ms) + hot_interval_ms {
                 self.look_at_hot_directories().await;
                 hot_ms = self.now_ms();
@@ -250,7 +254,7 @@ impl Replica {
                 continue;
             }
             self.puller.list_soon.store(false, Ordering::Release);
-            let looked = self.look_at_everything().await;
+            let looked = self.look_at_everything(true).await;
             if let Ok(read) = looked {
                 pages = read;
             } else if soon {

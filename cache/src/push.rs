@@ -62,6 +62,8 @@ pub(crate) struct Pusher {
     failures: Mutex<HashMap<Ino, Failure>>,
     /// When a push was last given up without an answer (monotonic, ms): what it sent may still arrive.
     unanswered: Mutex<HashMap<Ino, u64>>,
+    /// Keys whose deletion has been asked for and was not answered, with their inodes.
+    pub(crate) deletions_tried: Mutex<HashMap<String, Ino>>,
     /// Not before then (monotonic, ms), hurry or not: something else must be stored first.
     postponed: Mutex<HashMap<Ino, u64>>,
     /// Disputes that wait for a program to be done with the file, since then (monotonic, ms).
@@ -197,6 +199,10 @@ impl Replica {
             .unanswered
             .lock()
             .retain(|ino, _| tables.dirty.contains_key(ino));
+        self.pusher
+            .deletions_tried
+            .lock()
+            .retain(|_, ino| tables.dirty.contains_key(ino));
         let urgent = self.pusher.urgent.lock();
         let mut in_flight = self.pusher.in_flight.lock();
         if tables.dirty.is_empty() {

@@ -7,6 +7,8 @@
 pub mod command;
 pub mod container;
 pub mod endless;
+pub mod inotify;
+pub mod kinds;
 pub mod model;
 pub mod mount;
 pub mod nfs;
@@ -14,6 +16,7 @@ pub mod pair;
 pub mod process;
 pub mod proxy;
 pub mod register;
+pub mod requests;
 pub mod rounds;
 pub mod s3;
 pub mod scratch;

@@ -62,8 +62,8 @@ struct Register {
     kills: usize,
 }
 
-/// Runs it on a fresh bucket.
-pub fn run(store: &Store, plan: Plan) -> Result<Outcome> {
+/// Runs it on a fresh bucket, and says after each kill how far it is.
+pub fn run(store: &Store, plan: Plan, so_far: impl Fn(&Outcome)) -> Result<Outcome> {
     let mut register = Register::new(store, plan)?;
     for edit in 0..plan.edits {
         let line = format!("line {edit}");
@@ -75,6 +75,7 @@ pub fn run(store: &Store, plan: Plan) -> Result<Outcome> {
         register.written.insert(line);
         if edit % plan.edits_per_kill == plan.edits_per_kill - 1 {
             register.kill()?;
+            so_far(&register.outcome(0));
         }
         std::thread::sleep(Duration::from_millis(register.random.below(80) as u64));
     }
@@ -130,9 +131,13 @@ impl Register {
 
     /// A store that is being spoiled answers EIO for what is not cached: the user tries again, and the trouble ends at some time.
     fn read(&self, mount: usize, file: &Path) -> Result<String> {
+        self.patiently(mount, file, || std::fs::read_to_string(file))
+    }
+
+    fn patiently<T>(&self, mount: usize, file: &Path, access: impl Fn() -> std::io::Result<T>) -> Result<T> {
         let spoiled_until = Instant::now() + LONGEST_TROUBLE;
-        wait_until("readable note", PATIENCE, || {
-            std::fs::read_to_string(file).map_err(|error| {
+        wait_until("usable note", PATIENCE, || {
+            access().map_err(|error| {
                 if Instant::now() > spoiled_until {
                     self.proxies[mount].set_fault(Fault::None);
                 }
@@ -141,13 +146,18 @@ impl Register {
         })
     }
 
+    /// A name that has to be asked for, too.
+    fn write(&self, mount: usize, file: &Path, text: &str) -> Result<()> {
+        self.patiently(mount, file, || std::fs::write(file, text))
+    }
+
     fn edit(&mut self, mount: usize, line: &str) -> Result<()> {
         let note = self.mounts[mount].path(&format!("n{}.md", self.random.below(self.plan.notes)));
         let temporary = note.with_extension("tmp");
         let mut seen = self.read(mount, &note)?;
         let mut new = self.with_line(&seen, line);
         loop {
-            std::fs::write(&temporary, &new).with_context(|| temporary.display().to_string())?;
+            self.write(mount, &temporary, &new)?;
             sys::rename_with(&temporary, &note, libc::RENAME_EXCHANGE)?;
             let replaced = self.read(mount, &temporary)?;
             let missing: Vec<&str> = replaced
@@ -242,12 +252,16 @@ impl Register {
                 self.plan.seed
             );
         }
-        Ok(Outcome {
+        Ok(self.outcome(bucket.keys().filter(|name| name.contains("(conflict from ")).count()))
+    }
+
+    fn outcome(&self, copies: usize) -> Outcome {
+        Outcome {
             lines: self.written.len(),
             kills: self.kills,
-            copies: bucket.keys().filter(|name| name.contains("(conflict from ")).count(),
+            copies,
             requests: self.proxies.iter().map(Proxy::total).sum(),
-        })
+        }
     }
 }
 

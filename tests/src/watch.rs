@@ -1,4 +1,4 @@
-//! Programs that watch a folder, as editors and indexers do: inotifywait, watchfiles, watchdog; and what they saw.
+//! Programs that watch a folder, as editors and indexers do: inotifywait, watchfiles, watchdog, chokidar, Parcel's watcher; and what they saw.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,21 @@ print('ready', flush=True)
 time.sleep(3600)
 ";
 
+/// The watcher of many editors and builders. Prints `add`, `change` or `unlink` and the path.
+const CHOKIDAR: &str = "
+const chokidar = require('chokidar');
+const watcher = chokidar.watch(process.argv[1], {ignoreInitial: true});
+for (const kind of ['add', 'change', 'unlink']) watcher.on(kind, path => console.log(kind, path));
+watcher.on('ready', () => console.log('ready'));
+";
+
+/// That of VS Code. Prints `create`, `update` or `delete` and the path.
+const PARCEL: &str = "
+const watcher = require('@parcel/watcher');
+const tell = (error, events) => { for (const event of events || []) console.log(event.type, event.path); };
+watcher.subscribe(process.argv[1], tell).then(() => console.log('ready'));
+";
+
 impl Watcher {
     /// `inotifywait -m -r` on a folder, or on a file: one line an event, as `EVENTS path`, without those of mere reading.
     pub fn inotify(path: &Path) -> Result<Watcher> {
@@ -61,6 +76,24 @@ impl Watcher {
     /// The watchdog package.
     pub fn watchdog(dir: &Path) -> Result<Watcher> {
         Watcher::python(WATCHDOG, dir)
+    }
+
+    /// The chokidar package.
+    pub fn chokidar(dir: &Path) -> Result<Watcher> {
+        Watcher::node(CHOKIDAR, dir)
+    }
+
+    /// The @parcel/watcher package.
+    pub fn parcel(dir: &Path) -> Result<Watcher> {
+        Watcher::node(PARCEL, dir)
+    }
+
+    fn node(script: &str, dir: &Path) -> Result<Watcher> {
+        // `scripts/setup test` has put both packages beside the servers.
+        let modules = process::tool("weed")?.with_file_name("../../node/node_modules");
+        let mut command = Command::new(process::tool("node")?);
+        command.env("NODE_PATH", modules).args(["-e", script]).arg(dir);
+        Watcher::start(command, dir, "ready")
     }
 
     fn python(script: &str, dir: &Path) -> Result<Watcher> {

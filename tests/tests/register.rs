@@ -18,7 +18,7 @@ fn short_run(store: &Store) -> Result<()> {
         edits_per_kill: 40,
     };
     eprintln!("NOTEFS_TEST_SEED={}", plan.seed);
-    let outcome = run(store, plan)?;
+    let outcome = run(store, plan, |_| {})?;
     eprintln!("0 lines lost: {outcome:?}");
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use super::Look;
 use super::diff::{Verdict, judge};
+use super::places::{Placed, Planned, place};
 use crate::error::Result;
 use crate::replica::{FOREIGN, RESERVED_NAME, Replica};
 use crate::state::Remote;
@@ -68,18 +69,24 @@ pub(super) struct Differences {
     pub(super) origins: HashMap<String, String>,
     /// Pages read.
     pub(super) pages: u64,
+    /// What may be half a rename is to wait for its other half.
+    pub(super) may_wait: bool,
+    /// Since when what has waited already did so (monotonic, ms).
+    pub(super) waited: HashMap<String, u64>,
 }
 
 impl Replica {
-    /// Looks at the whole bucket and brings about what differs; answers how many pages there were.
-    pub(super) async fn look_at_everything(self: &Arc<Self>) -> Result<u64> {
+    /// Looks at the whole bucket and brings about what differs, but for what `may_wait` as it may be half a rename; answers how many pages
+    /// there were.
+    pub(super) async fn look_at_everything(self: &Arc<Self>, may_wait: bool) -> Result<u64> {
         let _reading = self.read_listing();
         let (began, known) = self.view(|tables| Ok((tables.op(), tables.live_inode(ROOT_INO)?.known)))?;
         if !known {
             return Ok(0);
         }
-        let found = self.compare("", true, began).await?;
+        let mut found = self.compare("", true, began).await?;
         let pages = found.pages;
+        found.may_wait = may_wait;
         self.bring_about(found, began).await?;
         Ok(pages)
     }
@@ -99,7 +106,8 @@ impl Replica {
             ))
         })?;
         let (began, Some(prefix)) = place else { return Ok(()) };
-        let found = self.compare(&prefix, false, began).await?;
+        let mut found = self.compare(&prefix, false, began).await?;
+        found.may_wait = true;
         self.bring_about(found, began).await
     }
 
@@ -149,10 +157,15 @@ impl Replica {
                 .key
                 .strip_prefix(RESERVED_NAME)
                 .is_some_and(|rest| rest.starts_with('/'));
-            if ours || listed.object.is_none() || self.puller.is_fruitless(listed) {
+            if ours || listed.object.is_none() {
                 continue;
             }
-            if let Err(problem) = ObjectKey::parse(listed.key.strip_suffix('/').unwrap_or(&listed.key)) {
+            let parsed = ObjectKey::parse(listed.key.strip_suffix('/').unwrap_or(&listed.key));
+            // What was in its way may be gone by now.
+            if self.puller.is_fruitless(listed) && (parsed.is_err() || !self.has_place(&listed.key)?) {
+                continue;
+            }
+            if let Err(problem) = parsed {
                 self.skip(&listed.key, problem.to_string(), None)?;
                 self.puller.note_fruitless(listed);
                 continue;
@@ -175,6 +188,12 @@ impl Replica {
             }
         }
         Ok(looks)
+    }
+
+    /// Whether nothing is in the way of a key.
+    fn has_place(&self, key: &str) -> Result<bool> {
+        let placed = self.view(|tables| place(tables, &mut Planned::default(), key))?;
+        Ok(matches!(placed, Placed::At { .. }))
     }
 
     fn find_vanished(

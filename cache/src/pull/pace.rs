@@ -6,7 +6,7 @@ use std::time::Duration;
 const IN_USE_MS: u64 = 10 * 60_000;
 
 /// A writer that has written within this time is likely to write again.
-const BUSY_WRITER_MS: u64 = 30_000;
+pub(super) const BUSY_WRITER_MS: u64 = 30_000;
 
 /// A writer that has been quiet for this long is away.
 const AWAY_WRITER_MS: u64 = 24 * 3_600_000;

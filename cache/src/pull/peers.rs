@@ -2,7 +2,7 @@
 
 use super::Look;
 use super::listing::Differences;
-use super::pace::feed_interval_ms;
+use super::pace::{BUSY_WRITER_MS, feed_interval_ms};
 use crate::error::Result;
 use crate::feed::{Entry, FeedText};
 use crate::replica::{FOREIGN, PeerStatus, Replica};
@@ -122,6 +122,14 @@ impl Replica {
         self.puller.peers.lock().keys().cloned().collect()
     }
 
+    /// Whether another notefs has just written: what it does it will tell.
+    pub(super) fn has_busy_peer(&self) -> bool {
+        let now_ms = self.now_ms();
+        let peers = self.puller.peers.lock();
+        let mut changed = peers.values().filter_map(|peer| peer.changed_ms);
+        changed.any(|at_ms| now_ms < at_ms + BUSY_WRITER_MS)
+    }
+
     /// Asks for one feed, and brings about what it says.
     pub(super) async fn read_peer(self: Arc<Self>, writer: String) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&format!("{FEED_PREFIX}{writer}")) else {
@@ -151,7 +159,7 @@ impl Replica {
         if news.gap {
             self.puller.list_soon.store(true, Ordering::Release);
         }
-        self.follow(&writer, news.entries).await?;
+        self.follow(&writer, news).await?;
         if peer.position.as_ref() != Some(&position) {
             self.remember(&meta_name(&writer), &format!("{} {}", position.1, position.0))?;
         }
@@ -170,11 +178,15 @@ impl Replica {
         }
     }
 
-    async fn follow(self: &Arc<Self>, writer: &str, entries: Vec<Entry>) -> Result<()> {
+    /// Where something is missing, so may be the other half of a rename.
+    async fn follow(self: &Arc<Self>, writer: &str, news: News) -> Result<()> {
         let _reading = self.read_listing();
         let began = self.view(|tables| Ok(tables.op()))?;
-        let mut found = Differences::default();
-        for entry in entries {
+        let mut found = Differences {
+            may_wait: news.gap,
+            ..Differences::default()
+        };
+        for entry in news.entries {
             if self.says_more(&entry)? {
                 found.looks.push(look(writer, entry));
             }

@@ -35,10 +35,12 @@ impl Replica {
     /// Brings about what differs; what fails is found again by a later look.
     pub(super) async fn bring_about(self: &Arc<Self>, mut found: Differences, began: u64) -> Result<()> {
         let _round = self.puller.round.lock().await;
+        self.take_up_halves(&mut found)?;
         self.leave_to_push(&mut found)?;
         let count = found.looks.len() + found.vanished.len();
         let mut failed = self.confirm_doubts(&mut found, began).await;
         let moves = self.find_moves(&mut found)?;
+        self.keep_halves_back(&mut found, &moves)?;
         let mut round = Round {
             began,
             storm: count > STORM,

@@ -6,10 +6,10 @@
 
 use super::run::Snapshot;
 use crate::error::Result;
-use crate::replica::{Op, Replica, conflict_name};
+use crate::replica::{FOREIGN, Offer, Op, RemoteChange, RemoteChangeKind, Replica, conflict_name};
 use crate::state::{Base, BaseMetadata, Conflict, ConflictKind, Dentry, Inode, LoggedChange, Mutation, Place, Remote};
 use crate::store::{ETag, ObjectInfo, ObjectKey, ObjectMetadata, PartialMetadata};
-use crate::types::{FileKind, Ino};
+use crate::types::{Attr, FileKind, Ino};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -35,10 +35,21 @@ enum Owner {
 }
 
 /// Their object: what is known of it, and its content if that is small enough to be looked at.
+#[derive(Clone)]
 pub(super) struct Theirs {
     pub(super) info: ObjectInfo,
     pub(super) meta: PartialMetadata,
     pub(super) bytes: Option<Bytes>,
+}
+
+/// Names of a file that is kept twice.
+struct Both {
+    /// The disputed one, which theirs keeps.
+    name: Dentry,
+    /// The one that ours gets.
+    copy: Vec<u8>,
+    /// The inode that theirs will have.
+    theirs: Ino,
 }
 
 impl Replica {
@@ -169,66 +180,127 @@ impl Replica {
         })
     }
 
-    /// Theirs keeps the name, ours gets one of its own; both are ordinary files.
-    pub(super) fn keep_both(
+    /// Theirs keeps the name, ours gets one of its own; both are ordinary files. It is felt as what it is: ours is renamed, and then the
+    /// name has other content.
+    pub(super) async fn keep_both(
         &self,
         snapshot: &Snapshot,
         key: &ObjectKey,
         theirs: &Theirs,
         kind: ConflictKind,
     ) -> Result<()> {
-        let moved = self.change(|op| {
-            let mut moved = None;
-            for name in op.tables.names_of(snapshot.ino)? {
-                if op.tables.key_of(&name)?.is_ok_and(|of| of == *key) {
-                    moved = Some(name);
+        let Some(both) = self.both(snapshot.ino, key)? else {
+            return Ok(());
+        };
+        let id = theirs.meta.write_id.as_deref().and_then(|id| id.split('.').next());
+        let change = |kind, name: &[u8], ino| RemoteChange {
+            id: 0,
+            kind,
+            parent: both.name.parent,
+            name: name.to_vec(),
+            ino,
+            is_dir: false,
+            origin: id.unwrap_or(FOREIGN).to_owned(),
+        };
+        let moved = RemoteChangeKind::Moved {
+            from_parent: both.name.parent,
+            from_name: both.name.name.clone(),
+        };
+        let renamed = change(moved, &both.copy, snapshot.ino);
+        let replaced = change(RemoteChangeKind::Modified, &both.name.name, both.theirs);
+        let (ino, key, theirs) = (both.theirs, key.clone(), theirs.clone());
+        let ours = snapshot.ino;
+        let keep = move |replica: &Replica| replica.effect_kept_both(ours, &both, (&key, &theirs), kind);
+        // It took effect with the other one.
+        let show = move |replica: &Replica| match replica.attr(ino) {
+            Ok(attr) => Ok(Some(attr)),
+            Err(_) => Ok(None),
+        };
+        let (keep, show) = (Box::new(keep), Box::new(show));
+        let offers = vec![
+            Offer {
+                change: renamed,
+                effect: keep,
+            },
+            Offer {
+                change: replaced,
+                effect: show,
+            },
+        ];
+        self.offer(offers, false).await;
+        Ok(())
+    }
+
+    /// The name that is disputed and that of the copy.
+    fn both(&self, ino: Ino, key: &ObjectKey) -> Result<Option<Both>> {
+        self.view(|tables| {
+            let mut disputed = None;
+            for name in tables.names_of(ino)? {
+                if tables.key_of(&name)?.is_ok_and(|of| of == *key) {
+                    disputed = Some(name);
                 }
             }
-            let Some(name) = moved else { return Ok(None) };
-            let mut copy = conflict_name(&name.name, &self.options.host, op.now, 0);
+            let Some(name) = disputed else { return Ok(None) };
+            let now = self.options.clock.now();
+            let mut copy = conflict_name(&name.name, &self.options.host, now, 0);
             let mut nth = 1;
-            while op.tables.name(name.parent, &copy)?.is_some() {
-                copy = conflict_name(&name.name, &self.options.host, op.now, nth);
+            while tables.name(name.parent, &copy)?.is_some() {
+                copy = conflict_name(&name.name, &self.options.host, now, nth);
                 nth += 1;
             }
+            let theirs = tables.new_ino();
+            Ok(Some(Both { name, copy, theirs }))
+        })
+    }
+
+    fn effect_kept_both(
+        &self,
+        ours: Ino,
+        both: &Both,
+        (key, theirs): (&ObjectKey, &Theirs),
+        kind: ConflictKind,
+    ) -> Result<Option<Attr>> {
+        let Both { name, copy, .. } = both;
+        let kept = self.change(|op| {
+            let there = op.tables.dentry(name.parent, &name.name)?;
+            let same = there.is_some_and(|there| there.ino == ours);
+            if !same || op.tables.name(name.parent, copy)?.is_some() {
+                return Ok(None);
+            }
             let cookie = op.tables.new_cookie();
-            let ino = self.put_theirs(op, &name, key, theirs);
+            self.put_theirs(op, both, key, theirs);
             op.push(Mutation::PutDentry(Dentry {
                 name: copy.clone(),
                 cookie,
                 segment: None,
                 ..name.clone()
             }));
-            op.owe(snapshot.ino);
-            op.log(LoggedChange::Content(snapshot.ino));
-            op.push(Mutation::AddBacklog(ino));
+            op.owe(ours);
+            op.log(LoggedChange::Content(ours));
+            op.push(Mutation::AddBacklog(both.theirs));
             let path = op.tables.path_of(name.parent, &name.name)?;
             op.push(Mutation::PutConflict(self.conflict(
                 op.now,
-                (snapshot.ino, ino),
+                (ours, both.theirs),
                 path,
                 kind,
             )));
-            Ok(Some((name, copy)))
+            Ok(op.tables.inode(ours)?.map(|inode| inode.attr()))
         })?;
-        if let Some((name, copy)) = moved {
-            let shown = String::from_utf8_lossy(&copy).into_owned();
+        if kept.is_some() {
+            let shown = String::from_utf8_lossy(copy).into_owned();
             tracing::warn!(
                 key = key.as_str(),
                 copy = shown,
                 "Somebody else stored this file first; both versions are kept"
             );
-            if let Some(observer) = self.observer() {
-                observer.entry_changed(name.parent, &name.name);
-                observer.entry_changed(name.parent, &copy);
-            }
         }
-        Ok(())
+        Ok(kept)
     }
 
     /// Makes their object the file of the name, as an inode of its own.
-    fn put_theirs(&self, op: &mut Op<'_>, name: &Dentry, key: &ObjectKey, theirs: &Theirs) -> Ino {
-        let ino = op.tables.new_ino();
+    fn put_theirs(&self, op: &mut Op<'_>, both: &Both, key: &ObjectKey, theirs: &Theirs) {
+        let ino = both.theirs;
         let mut inode = foreign_inode(ino, theirs, self);
         let content = theirs.bytes.as_ref().filter(|bytes| !bytes.is_empty());
         if let Some(bytes) = content.filter(|_| inode.kind == FileKind::File) {
@@ -241,7 +313,10 @@ impl Replica {
             let (name, value) = (name.clone(), value.clone());
             op.push(Mutation::PutXattr { ino, name, value });
         }
-        op.push(Mutation::PutDentry(Dentry { ino, ..name.clone() }));
+        op.push(Mutation::PutDentry(Dentry {
+            ino,
+            ..both.name.clone()
+        }));
         op.push(Mutation::PutRemote(Remote {
             key: key.as_str().to_owned(),
             ino,
@@ -250,7 +325,6 @@ impl Replica {
             meta_version: 1,
             noted: 0,
         }));
-        ino
     }
 
     /// A conflict to be remembered: the inode that holds our version (or nothing of its own), and that with theirs.

@@ -59,7 +59,10 @@ impl Replica {
             false => ConflictKind::Created,
         };
         if inode.kind != FileKind::File || theirs.meta.kind.is_some_and(|kind| kind != FileKind::File) {
-            return self.keep_both(snapshot, key, &theirs, kind).map(|()| Verdict::Again);
+            return self
+                .keep_both(snapshot, key, &theirs, kind)
+                .await
+                .map(|()| Verdict::Again);
         }
         let only_metadata = inode.base_version == inode.content_version
             && known.is_some_and(|remote| remote.ino == inode.ino && remote.content_version == inode.content_version);
@@ -67,10 +70,16 @@ impl Replica {
             return self.take_theirs(snapshot, key, theirs, base.as_ref()).await;
         }
         let Some(bytes) = theirs.bytes.clone() else {
-            return self.keep_both(snapshot, key, &theirs, kind).map(|()| Verdict::Again);
+            return self
+                .keep_both(snapshot, key, &theirs, kind)
+                .await
+                .map(|()| Verdict::Again);
         };
         if inode.size > COMPARE_BYTES_MAX {
-            return self.keep_both(snapshot, key, &theirs, kind).map(|()| Verdict::Again);
+            return self
+                .keep_both(snapshot, key, &theirs, kind)
+                .await
+                .map(|()| Verdict::Again);
         }
         self.fetch_whole(inode.ino).await?;
         let Some(ours) = self.whole(inode)? else {
@@ -82,12 +91,15 @@ impl Replica {
             return Ok(Verdict::Again);
         }
         let Some(text) = merged(base.as_ref(), ours, bytes).await else {
-            return self.keep_both(snapshot, key, &theirs, kind).map(|()| Verdict::Again);
+            return self
+                .keep_both(snapshot, key, &theirs, kind)
+                .await
+                .map(|()| Verdict::Again);
         };
         if let Some(verdict) = self.wait_for_writers(snapshot.ino) {
             return match verdict {
                 Verdict::Later => Ok(verdict),
-                _ => self.keep_both(snapshot, key, &theirs, kind).map(|()| verdict),
+                _ => self.keep_both(snapshot, key, &theirs, kind).await.map(|()| verdict),
             };
         }
         let version = self.version(snapshot, &theirs, base.as_ref(), Some(text));

@@ -8,7 +8,7 @@ use super::conflict::Verdict;
 use super::run::Snapshot;
 use crate::error::Result;
 use crate::replica::Replica;
-use crate::state::{ConflictKind, Mutation, Remote};
+use crate::state::{ConflictKind, Mutation, Place, Remote};
 use crate::store::{ETag, ObjectKey, ObjectMetadata};
 use std::sync::Arc;
 
@@ -121,6 +121,8 @@ impl Replica {
         self.note_health(&head);
         match head? {
             Some(info) if info.etag == *etag || self.wrote(&info, source.as_str(), Some(snapshot.ino))? => Ok(None),
+            // It came after our own deletion, and is no edit of ours. Where ours is not here, there is nothing else that could be stored.
+            Some(_) if self.may_be_deleted(snapshot.ino, source.as_str())? && self.is_whole(snapshot)? => Ok(None),
             Some(info) => self.take_along(snapshot, source, &info).await.map(Some),
             None => match self.find_moved(source.as_str()).await? {
                 Some(place)
@@ -131,6 +133,21 @@ impl Replica {
                 _ => Ok(None),
             },
         }
+    }
+
+    /// Whether the content is here.
+    fn is_whole(&self, snapshot: &Snapshot) -> Result<bool> {
+        let Some(inode) = &snapshot.inode else {
+            return Ok(false);
+        };
+        Ok(match inode.place {
+            Place::Inline => true,
+            Place::Nowhere => inode.size == 0,
+            Place::Blob => {
+                let present = self.view(|tables| tables.present(inode.ino))?;
+                crate::blob::ranges::first_gap(&present, 0, inode.size).is_none()
+            }
+        })
     }
 
     /// A file was renamed and edited here, and edited under its old name elsewhere, and the edits do not merge: both are there.

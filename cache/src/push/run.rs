@@ -352,6 +352,9 @@ impl Replica {
 
     async fn delete(self: &Arc<Self>, snapshot: &Snapshot, delete: &Delete) -> Result<Verdict> {
         let key = parse(&delete.key)?;
+        let tried = self.may_be_deleted(snapshot.ino, &delete.key)?;
+        let asked = (delete.key.clone(), snapshot.ino);
+        self.pusher.deletions_tried.lock().extend([asked]);
         let mut deleted = Deleted::ConditionFailed;
         if !delete.etag.0.is_empty() {
             deleted = self.delete_version(&key, &delete.etag).await?;
@@ -360,9 +363,11 @@ impl Replica {
         if deleted == Deleted::ConditionFailed {
             (deleted, theirs) = self.delete_if_ours(&key).await?;
         }
-        if let Some(info) = theirs.as_ref().filter(|_| !snapshot.wanted.is_empty())
+        // What came after our deletion is no edit of ours.
+        if let Some(info) = theirs.as_ref().filter(|_| !snapshot.wanted.is_empty() && !tried)
             && self.bring_along(snapshot.ino, &key, info).await?
         {
+            self.pusher.deletions_tried.lock().remove(&delete.key);
             return Ok(Verdict::Again);
         }
         self.pusher.hints_owed.store(true, Ordering::Release);
@@ -375,8 +380,18 @@ impl Replica {
             self.welcome_back(&key).await?;
             self.note_left_behind(snapshot, &delete.key)?;
         }
+        self.pusher.deletions_tried.lock().remove(&delete.key);
         self.tell_gone(snapshot.ino, &delete.key);
         Ok(Verdict::Ours)
+    }
+
+    /// Whether a deletion of this key by us may have taken place without an answer: in this run, or in an earlier one.
+    pub(super) fn may_be_deleted(&self, ino: Ino, key: &str) -> Result<bool> {
+        if self.pusher.deletions_tried.lock().contains_key(key) {
+            return Ok(true);
+        }
+        let since_ms = self.view(|tables| Ok(tables.dirty.get(&ino).map_or(0, |debt| debt.since_ms)))?;
+        Ok(since_ms <= self.opened_at_ms)
     }
 
     /// What is there may be a write of this replica whose answer was lost: then it goes as well. Else it is told.

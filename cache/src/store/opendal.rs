@@ -11,8 +11,8 @@ mod errors;
 mod fence;
 mod limits;
 mod lister;
-mod operators;
 mod looking;
+mod operators;
 #[cfg(test)]
 mod tests;
 mod translate;

@@ -1,11 +1,15 @@
 //! The benchmark: the same work on the local file system, on notefs and on `rclone mount`, in interleaved rounds of one
-//! run, so that the ratios hold whatever the machine is doing. Medians; lower is better everywhere.
+//! run, so that the ratios hold whatever the machine is doing. Medians; lower is better everywhere. With `felt`: how long a change takes
+//! to be seen and felt on another machine. With `requests`: what work costs at the store.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
 mod cold;
+mod felt;
+mod juicefs;
 mod large;
 mod rclone;
+mod requests;
 mod table;
 mod warm;
 
@@ -30,22 +34,35 @@ struct Plan {
     rounds: usize,
     notes: usize,
     json: Option<String>,
+    /// Only what another machine sees and feels, with so many changes.
+    felt: Option<usize>,
+    /// Only what work costs at the store.
+    requests: bool,
 }
+
+const USAGE: &str = "usage: scripts/bench [--rounds N] [--notes N] [--json FILE], scripts/bench felt [--changes N] [--json FILE], or scripts/bench requests";
 
 fn plan() -> Result<Plan> {
     let mut plan = Plan {
         rounds: 3,
         notes: 10_000,
         json: None,
+        felt: None,
+        requests: false,
     };
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args().skip(1).peekable();
+    if args.next_if_eq("felt").is_some() {
+        plan.felt = Some(200);
+    }
+    plan.requests = args.next_if_eq("requests").is_some();
     while let Some(arg) = args.next() {
         let value = args.next().with_context(|| format!("{arg} needs a value"))?;
         match arg.as_str() {
             "--rounds" => plan.rounds = value.parse().context("--rounds takes a number")?,
             "--notes" => plan.notes = value.parse().context("--notes takes a number")?,
             "--json" => plan.json = Some(value),
-            _ => bail!("unknown option {arg}; usage: scripts/bench [--rounds N] [--notes N] [--json FILE]"),
+            "--changes" => plan.felt = Some(value.parse().context("--changes takes a number")?),
+            _ => bail!("unknown option {arg}; {USAGE}"),
         }
     }
     Ok(plan)
@@ -86,6 +103,20 @@ fn measure(plan: &Plan, table: &mut Table) -> Result<()> {
 
 fn main() -> Result<()> {
     let plan = plan()?;
+    if plan.requests {
+        println!("{}", requests::measure()?);
+        scratch::clean_up();
+        return Ok(());
+    }
+    if let Some(changes) = plan.felt {
+        let (text, json) = felt::measure(changes)?;
+        println!("{text}");
+        if let Some(path) = &plan.json {
+            std::fs::write(path, json.to_string()).with_context(|| path.clone())?;
+        }
+        scratch::clean_up();
+        return Ok(());
+    }
     let mut table = Table::default();
     let result = measure(&plan, &mut table);
     // What was measured before a failure is worth seeing.

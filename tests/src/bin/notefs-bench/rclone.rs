@@ -19,6 +19,11 @@ pub(crate) struct Rclone {
 impl Rclone {
     /// Mounts a bucket in a fresh folder with a fresh cache.
     pub(crate) fn start(bucket: &S3Client) -> Result<Rclone> {
+        Rclone::start_with(bucket, &[])
+    }
+
+    /// The same with further options.
+    pub(crate) fn start_with(bucket: &S3Client, args: &[&str]) -> Result<Rclone> {
         let home = scratch::folder("rclone")?;
         let dir = home.join("notes");
         std::fs::create_dir(&dir)?;
@@ -34,6 +39,7 @@ impl Rclone {
             "1s",
         ]);
         command
+            .args(args)
             .arg("--cache-dir")
             .arg(home.join("cache"))
             .arg(format!(":s3:{}", bucket.bucket))
