@@ -3,6 +3,7 @@
 //! Owns requests, answers and the JSON of `notefs status`. Paths are bytes, relative to the mount's root. Nothing here is
 //! ever a secret.
 
+use super::question::{Known, Question};
 use crate::events::Event;
 use crate::failure::Failure;
 use notefs_cache::check::CheckReport;
@@ -48,8 +49,15 @@ pub(crate) enum Request {
         query: String,
         /// How many.
         limit: u32,
+        /// After so many.
+        offset: u32,
         /// Only below this folder; empty for everywhere.
         below: Vec<u8>,
+    },
+    /// What the notes know.
+    Know {
+        /// What of it.
+        question: Question,
     },
     /// The links to a note.
     Backlinks {
@@ -179,6 +187,8 @@ pub(crate) enum Answer {
     Checked(Box<CheckReport>),
     /// To `Search`.
     Found(Found),
+    /// To `Know`.
+    Known(Known),
     /// To `Backlinks` and `Links`.
     Links(IndexRows),
     /// To `Tags`.
@@ -274,6 +284,8 @@ pub(crate) struct Found {
     pub(crate) behind: Behind,
     /// Best first.
     pub(crate) hits: Vec<Value>,
+    /// There are more.
+    pub(crate) has_more: bool,
 }
 
 /// Rows of the index as it describes them.
@@ -445,7 +457,14 @@ mod tests {
             Request::Search {
                 query: "\"object storage\"\n".into(),
                 limit: 20,
+                offset: 40,
                 below: Vec::new(),
+            },
+            Request::Know {
+                question: Question::Recent {
+                    below: Vec::new(),
+                    limit: 5,
+                },
             },
             Request::Events { below: b"a".to_vec() },
             Request::Unmount { timeout_ms: 1 },

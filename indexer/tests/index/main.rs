@@ -5,7 +5,10 @@
 mod file;
 mod hostile;
 mod incremental;
+mod knowledge;
 mod links;
+mod query;
+mod random_bytes;
 mod search;
 
 use notefs_indexer::{Change, Index};
