@@ -153,6 +153,14 @@ impl Index {
         self.database.snapshot()?.tags()
     }
 
+    /// How many notes are indexed. Cheap.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn note_count(&self) -> Result<u64, IndexError> {
+        self.database.snapshot()?.note_count()
+    }
+
     /// Counts over the whole index. Cheap while nothing changes.
     ///
     /// # Errors

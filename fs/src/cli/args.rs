@@ -188,7 +188,7 @@ pub(crate) struct StatusArgs {
     /// How long to wait
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
     pub(crate) timeout: Duration,
-    /// List what was strange about notes: they are indexed all the same
+    /// List what was strange about the notes of one mount; they are indexed all the same
     #[arg(long, conflicts_with = "wait")]
     pub(crate) warnings: bool,
 }

@@ -121,9 +121,13 @@ pub(super) fn links(args: &PathArgs) -> Outcome {
     let rows = ask_rows(&record, &Request::Links { path })?;
     show_rows(args.json, rows, |row| {
         let line = row["line"].as_u64().unwrap_or_default();
+        let relation = match text(row, "relation") {
+            plain if plain == "links_to" => String::new(),
+            typed => format!("{typed} "),
+        };
         match row["resolved"].as_str() {
-            Some(_) => format!("{line}: {} -> {}", text(row, "target"), text(row, "resolved")),
-            None => format!("{line}: {} (no such note)", text(row, "target")),
+            Some(_) => format!("{line}: {relation}{} -> {}", text(row, "target"), text(row, "resolved")),
+            None => format!("{line}: {relation}{} (no such note)", text(row, "target")),
         }
     })
 }

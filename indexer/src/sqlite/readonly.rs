@@ -21,8 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const STEPS_PER_LOOK: i32 = 1_000;
 /// Longest text or blob that a query may make, in bytes.
 const MAX_VALUE_BYTES: i32 = 16 << 20;
-/// What an answer may hold, in bytes of its values.
-const MAX_TABLE_BYTES: usize = 32 << 20;
+/// What an answer may hold, in bytes of its values; beyond it they are left out.
+const MAX_TABLE_BYTES: usize = 8 << 20;
 /// Longest query, in bytes.
 const MAX_SQL_BYTES: i32 = 100_000;
 
@@ -80,13 +80,14 @@ fn select(connection: &Connection, sql: &str, max_rows: usize) -> rusqlite::Resu
     let mut bytes = 0;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if table.rows.len() >= max_rows || bytes > MAX_TABLE_BYTES {
-            table.has_more = true;
+        table.has_more = table.rows.len() >= max_rows || bytes > MAX_TABLE_BYTES;
+        if table.has_more {
             break;
         }
         let values = values(row, table.columns.len(), &mut bytes)?;
         table.rows.push(values);
     }
+    table.has_more |= bytes > MAX_TABLE_BYTES;
     Ok(table)
 }
 
@@ -99,7 +100,11 @@ fn values(row: &Row<'_>, count: usize, bytes: &mut usize) -> rusqlite::Result<Ve
             ValueRef::Real(number) => Value::from(number),
             ValueRef::Text(text) | ValueRef::Blob(text) => {
                 *bytes += text.len();
-                Value::from(String::from_utf8_lossy(text))
+                if *bytes > MAX_TABLE_BYTES {
+                    Value::Null
+                } else {
+                    Value::from(String::from_utf8_lossy(text))
+                }
             }
         })
     };

@@ -31,6 +31,13 @@ impl Snapshot<'_> {
         })
     }
 
+    /// How many notes there are.
+    pub(crate) fn note_count(&self) -> Result<u64, IndexError> {
+        self.run("count the notes", |connection| {
+            number(connection, "SELECT count(*) FROM note")
+        })
+    }
+
     /// Counts, without the unresolved links and the size.
     pub(crate) fn counts(&self) -> Result<IndexStats, IndexError> {
         self.run("count", |connection| {

@@ -4,26 +4,11 @@ use std::collections::BTreeMap;
 
 use notefs_indexer::{Change, Hit, Index};
 
-use super::{Fixture, moved, put};
+use super::{Fixture, Random, moved, put};
 
 const ROUNDS: u64 = 12;
 const BATCHES: u64 = 25;
 const SEED_VARIABLE: &str = "NOTEFS_INDEX_SEED";
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn pick(&mut self, of: &[&'static str]) -> &'static str {
-        of[(self.next() % of.len() as u64) as usize]
-    }
-}
 
 const FOLDERS: [&str; 6] = ["", "a/", "b/", "a/c/", "b/Deep/er/", "a b/"];
 const NAMES: [&str; 8] = [
@@ -241,10 +226,7 @@ fn shown(hit: &Hit) -> String {
 
 #[test]
 fn incremental_equals_rebuilt() {
-    let given = std::env::var(SEED_VARIABLE).ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
-    println!("{SEED_VARIABLE}={seed}");
-    let mut random = Random(seed);
+    let (seed, mut random) = Random::from_environment(SEED_VARIABLE);
     for _ in 0..ROUNDS {
         let mut model = Model::default();
         let fixture = Fixture::new();

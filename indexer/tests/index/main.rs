@@ -69,6 +69,30 @@ impl Fixture {
     }
 }
 
+/// Random numbers that a seed repeats.
+struct Random(u64);
+
+impl Random {
+    /// With the seed that an environment variable gives, else a new one; it is printed.
+    fn from_environment(variable: &str) -> (u64, Self) {
+        let given = std::env::var(variable).ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
+        println!("{variable}={seed}");
+        (seed, Self(seed))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn pick(&mut self, of: &[&'static str]) -> &'static str {
+        of[(self.next() % of.len() as u64) as usize]
+    }
+}
+
 fn put(path: &str, text: &str) -> Change {
     put_bytes(path.as_bytes(), text.as_bytes())
 }

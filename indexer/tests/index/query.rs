@@ -109,6 +109,11 @@ fn a_query_reads_the_views() {
         ),
         json!("home.md")
     );
+    let large = fixture.index.query("SELECT zeroblob(9000000), 1", 10).unwrap();
+    assert!(
+        large.has_more && large.rows[0][0].is_null(),
+        "more than an answer holds"
+    );
     assert_eq!(one("SELECT x'00ff'"), json!("\u{0}\u{fffd}"));
     let more = fixture.index.query("SELECT path FROM notes", 2).unwrap();
     assert!(more.has_more && more.rows.len() == 2);

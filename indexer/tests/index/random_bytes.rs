@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Fixture, put_bytes};
+use super::{Fixture, Random, put_bytes};
 
 const ROUNDS: u64 = 400;
 const SEED_VARIABLE: &str = "NOTEFS_BYTES_SEED";
@@ -55,42 +55,28 @@ const PIECES: &[&[u8]] = &[
     b"****__",
 ];
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn bytes(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for _ in 0..self.next() % 60 {
-            match self.next() % 4 {
-                0 => bytes.extend(self.next().to_le_bytes()),
-                1 => bytes.extend(b"word "),
-                _ => bytes.extend(PIECES[(self.next() % PIECES.len() as u64) as usize]),
-            }
+fn bytes(random: &mut Random) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..random.next() % 60 {
+        match random.next() % 4 {
+            0 => bytes.extend(random.next().to_le_bytes()),
+            1 => bytes.extend(b"word "),
+            _ => bytes.extend(PIECES[(random.next() % PIECES.len() as u64) as usize]),
         }
-        bytes
     }
+    bytes
 }
 
 #[test]
 fn random_notes_are_indexed_and_random_queries_answered() {
-    let given = std::env::var(SEED_VARIABLE).ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
-    println!("{SEED_VARIABLE}={seed}");
-    let mut random = Random(seed);
+    let (seed, mut random) = Random::from_environment(SEED_VARIABLE);
     let fixture = Fixture::new();
     for round in 0..ROUNDS {
         let path = format!("d{}/n{}.md", random.next() % 3, random.next() % 20);
-        let bytes = random.bytes();
+        let note = bytes(&mut random);
         let start = Instant::now();
-        fixture.apply(put_bytes(path.as_bytes(), &bytes));
-        let query = String::from_utf8_lossy(&random.bytes()).into_owned();
+        fixture.apply(put_bytes(path.as_bytes(), &note));
+        let query = String::from_utf8_lossy(&bytes(&mut random)).into_owned();
         fixture.index.search(&query, 10, 0).unwrap();
         // SQL made of a note's bytes is refused or answered, never more.
         drop(fixture.index.query(&query, 10));

@@ -99,8 +99,8 @@ Views to ask: notes, links, observations, tags, properties, headings; the full t
 
 Examples:
   notefs query 'SELECT path, title FROM notes ORDER BY modified DESC LIMIT 5'
-  notefs query ~/notes \"SELECT path, content FROM observations WHERE category = 'decision'\"
-  notefs query ~/notes \"SELECT path FROM properties WHERE key = 'priority' AND value > 3\" --json"
+  notefs query ~/notes 'SELECT category, count(*) FROM observations GROUP BY category'
+  notefs query ~/notes 'SELECT tag, count(*) AS n FROM tags GROUP BY tag ORDER BY n' --json"
 )]
 pub(crate) struct QueryArgs {
     /// A mounted folder, if it is not the mount around the current folder, and the query
