@@ -177,11 +177,11 @@ fn the_graph_is_drawn() -> Result<()> {
         "picture: {svg}"
     );
     ensure!(svg.contains("שלום") && svg.contains("Kernel work"), "no titles: {svg}");
-    let script = "import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.stdin)";
+    let script = "import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])";
     let picture = scratch::folder("picture")?.join("notes.svg");
     std::fs::write(&picture, &svg)?;
     let mut parser = std::process::Command::new("python3");
-    parser.args(["-c", script]).stdin(std::fs::File::open(&picture)?);
+    parser.args(["-c", script]).arg(&picture);
     process::run(parser, PATIENCE)?.ok().context("the picture is no XML")?;
     let page = scratch::folder("page")?.join("notes.html");
     let around = mount.path("Home.md").display().to_string();

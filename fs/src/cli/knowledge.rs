@@ -42,14 +42,9 @@ pub(super) fn unresolved(args: &ListArgs) -> Outcome {
         let sources: Vec<String> = each(&row["sources"])
             .map(|source| format!("{}:{}", text(source, "path"), source["line"]))
             .collect();
-        let more = row["count"].as_u64().unwrap_or_default() > sources.len() as u64;
-        let more = if more { ", …" } else { "" };
-        format!(
-            "{:>5}  {}  ({}{more})",
-            row["count"],
-            text(row, "target"),
-            sources.join(", ")
-        )
+        let count = row["count"].as_u64().unwrap_or_default();
+        let more = if count > sources.len() as u64 { ", …" } else { "" };
+        format!("{count:>5}  {}  ({}{more})", text(row, "target"), sources.join(", "))
     })
 }
 
