@@ -1,7 +1,5 @@
 //! The knowledge in the notes, as a user asks for it: the graph, what is new, filters, SQL, and what is strange.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use notefs_tests::{Mount, PATIENCE, Store, process, scratch};
 use serde_json::Value;
@@ -259,10 +257,8 @@ fn notes_made_to_hurt_are_listed_with_a_warning() -> Result<()> {
     for (path, bytes, _) in &hostile {
         std::fs::write(mount.path(path), bytes)?;
     }
-    let mut status = mount.notefs().command(["status", &dir, "--warnings", "--json"])?;
-    status.current_dir("/");
-    let told = process::run(status, PATIENCE + Duration::from_secs(60))?.ok()?.stdout;
-    let warnings: Value = serde_json::from_str(&told).context("no JSON")?;
+    mount.notefs().output(&["status", &dir, "--wait", "indexed"])?;
+    let warnings = mount.notefs().json(&["status", &dir, "--warnings", "--json"])?;
     for (path, _, kind) in &hostile {
         let found = warnings.as_array().into_iter().flatten();
         let kinds: Vec<_> = found
