@@ -173,11 +173,8 @@ impl Note {
 
     /// Gives the wiki link at this byte its type. It is among the newest.
     fn set_relation(&mut self, at: usize, typed: TypedLink) {
-        let newest = self.links.iter_mut().rev().take_while(|link| link.at >= at);
-        if let Some(link) = newest
-            .into_iter()
-            .find(|link| link.at == at && link.kind == LinkKind::Wiki)
-        {
+        let mut newest = self.links.iter_mut().rev().take_while(|link| link.at >= at);
+        if let Some(link) = newest.find(|link| link.at == at && link.kind == LinkKind::Wiki) {
             link.relation = Some(typed.relation);
             link.context = typed.context;
         }

@@ -71,7 +71,7 @@ fn allowed(context: AuthContext<'_>) -> Authorization {
 
 fn select(connection: &Connection, sql: &str, max_rows: usize) -> rusqlite::Result<Table> {
     let mut statement = connection.prepare(sql)?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut table = Table {
         columns,
         rows: Vec::new(),
