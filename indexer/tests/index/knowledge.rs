@@ -97,9 +97,12 @@ fn relations(text: &str) -> Vec<(String, String, Option<String>)> {
     links.map(|link| (link.relation, link.target, link.context)).collect()
 }
 
+/// Type, target and context of a link.
+type Typed<'a> = (&'a str, &'a str, Option<&'a str>);
+
 #[test]
 fn relations_are_basic_memorys() {
-    let cases: &[(&str, &[(&str, &str, Option<&str>)])] = &[
+    let cases: &[(&str, &[Typed<'_>])] = &[
         ("- depends on [[Core Lib]]", &[("links_to", "Core Lib", None)]),
         ("- \"depends on\" [[Core Lib]]", &[("depends on", "Core Lib", None)]),
         (
