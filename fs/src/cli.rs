@@ -10,6 +10,8 @@ mod doctor;
 mod events;
 mod find;
 mod fleet;
+mod graph;
+mod knowledge;
 mod mount;
 pub(crate) mod output;
 mod pin;
@@ -64,6 +66,12 @@ fn dispatch(command: Command) -> Outcome {
         Command::Backlinks(args) => find::backlinks(&args),
         Command::Links(args) => find::links(&args),
         Command::Tags(args) => find::tags(&args),
+        Command::Orphans(args) => knowledge::orphans(&args),
+        Command::Unresolved(args) => knowledge::unresolved(&args),
+        Command::Recent(args) => knowledge::recent(&args),
+        Command::Context(args) => knowledge::context(&args),
+        Command::Graph(args) => graph::run(&args),
+        Command::Query(args) => knowledge::query(&args),
         Command::Events(args) => events::run(&args),
         Command::Trash(TrashCommand::Ls { dir, json }) => trash::list(dir.as_deref(), json),
         Command::Trash(TrashCommand::Restore {

@@ -7,5 +7,6 @@
 pub(crate) mod client;
 pub(crate) mod fleet_record;
 pub(crate) mod protocol;
+pub(crate) mod question;
 pub(crate) mod registry;
 pub(crate) mod server;

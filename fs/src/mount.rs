@@ -14,6 +14,7 @@
 mod care;
 mod front_end;
 mod hindrance;
+mod knowledge;
 mod observe;
 mod open;
 mod pins;

@@ -86,6 +86,15 @@ pub enum IndexError {
         /// What was being done.
         action: &'static str,
     },
+    /// A query that a user wrote was refused or failed.
+    #[error(
+        "The query failed: {reason}\n\n\
+         Tables and views are described in indexer/SCHEMA.md; `SELECT name, sql FROM sqlite_schema` lists them"
+    )]
+    Query {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Any other failure of the database.
     #[error(
         "The index {path} failed to {action}: {source}\n\n\

@@ -1,24 +1,29 @@
 //! The index as the rest of notefs sees it.
 //!
 //! Owns [`Index`]: changes go in and are parsed here, questions come in and are answered here from the rows the
-//! database gives, with links resolved and snippets cut. Does not know how rows are stored (`sqlite`), and never
-//! reads the notes themselves: their bytes come with each change.
+//! database gives, with links resolved (`index/resolver.rs`) and snippets cut; those about the graph are in
+//! `index/walk.rs`. Does not know how rows are stored (`sqlite`), and never reads the notes themselves: their bytes
+//! come with each change.
 
-use std::collections::HashMap;
+mod resolver;
+mod walk;
+
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::IndexError;
-use crate::model::{Backlink, Change, Hit, IndexStats, Link, LinkKind, Warning};
+use crate::model::{Backlink, Change, Hit, IndexStats, Link, PLAIN_RELATION, Warning};
 use crate::note_path::is_note;
 use crate::parse::{self, Text};
 use crate::query;
-use crate::resolve::{Candidate, Wanted, lookup_keys};
+use crate::resolve::LookupKeys;
 use crate::snippet::Needles;
 use crate::sqlite::{Batch, Database, HitRow, InboundRow, OutboundRow, Snapshot};
+use resolver::Resolver;
+pub use walk::{MAX_DEPTH, MAX_NOTES};
 
 /// Results returned at most by one search, whatever limit is asked for.
-pub const MAX_HITS: usize = 1_000;
+pub const MAX_HITS: usize = 2_000;
 /// How far into the results a page may begin.
 pub const MAX_OFFSET: usize = 100_000;
 
@@ -35,10 +40,26 @@ impl Index {
     /// # Errors
     /// A file that is damaged, newer or of another program is refused and left as it is.
     pub fn open(path: &Path) -> Result<Self, IndexError> {
-        Ok(Self {
+        let index = Self {
             database: Database::open(path)?,
             stats: Mutex::default(),
-        })
+        };
+        index.parse_again()?;
+        Ok(index)
+    }
+
+    /// Brings what an older program understood of the notes up to date, from the texts that the index holds.
+    fn parse_again(&self) -> Result<(), IndexError> {
+        if self.database.snapshot()?.parse_version()? == parse::VERSION {
+            return Ok(());
+        }
+        let mut batch = self.database.begin()?;
+        for path in batch.paths()? {
+            if let Some((text, mtime_ns)) = batch.text_of(&path)? {
+                batch.put(&path, &text, &parse::parse(&path, &text), mtime_ns)?;
+            }
+        }
+        batch.commit_parsed(parse::VERSION)
     }
 
     /// The sequence number of the last change this index knows; 0 for a new one.
@@ -75,7 +96,9 @@ impl Index {
     /// The `limit` best notes for what a person typed, after skipping `offset`; at most [`MAX_HITS`].
     ///
     /// All words must occur, the last one also as the beginning of a word. `"…"` is an exact phrase, `word*` a prefix,
-    /// `-word` must not occur; `tag:x` (and tags below it), `path:x` (anywhere in the path) and `title:x` filter.
+    /// `-word` must not occur. Filters: `tag:x` (and tags below it), `path:x` (anywhere in the path), `title:x`, `type:x`,
+    /// `category:x` (of an observation), `before:DATE`, `after:DATE` (last changed, UTC), `prop:KEY` and `prop:KEY=VALUE`
+    /// (also `<`, `<=`, `>`, `>=`; numbers as numbers).
     /// Notes whose title is the query come first. No text is an error; an empty one finds nothing.
     ///
     /// # Errors
@@ -99,17 +122,8 @@ impl Index {
         let Some(note_id) = snapshot.id_of(path)? else {
             return Ok(Vec::new());
         };
-        let mut resolver = Resolver::new(&snapshot);
-        let mut rows = snapshot.links_naming(note_id)?;
-        let mut error = None;
-        rows.retain(|row| match resolver.resolve(&row.path, &row.link) {
-            Ok(found) => found.is_some_and(|(id, _)| id == note_id),
-            Err(failed) => {
-                error = Some(failed);
-                false
-            }
-        });
-        error.map_or_else(|| with_lines(&snapshot, &rows), Err)
+        let rows = Resolver::new(&snapshot).inbound(note_id)?;
+        with_lines(&snapshot, &rows)
     }
 
     /// The links of the note at `path`, in the order of its text. Empty for an unknown path.
@@ -137,6 +151,14 @@ impl Index {
     /// When the database fails.
     pub fn tags(&self) -> Result<Vec<(String, u64)>, IndexError> {
         self.database.snapshot()?.tags()
+    }
+
+    /// How many notes are indexed. Cheap.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn note_count(&self) -> Result<u64, IndexError> {
+        self.database.snapshot()?.note_count()
     }
 
     /// Counts over the whole index. Cheap while nothing changes.
@@ -201,12 +223,14 @@ fn apply_one(batch: &mut Batch<'_>, change: Change) -> Result<(), IndexError> {
             if from == to {
                 return Ok(());
             }
-            // A file that moved may have a new title and another syntax: it is written like a new one.
+            // A file that moved is the same note, with perhaps a new title and another syntax: it is parsed again.
             if let Some((text, mtime_ns)) = batch.text_of(&from)? {
-                batch.remove(&from)?;
                 // What is at the target came with a batch that knew of this move already.
                 if is_note(&to) && !batch.contains(&to)? {
-                    upsert(batch, &to, &text, mtime_ns)?;
+                    batch.move_note(&from, &to)?;
+                    batch.put(&to, &text, &parse::parse(&to, &text), mtime_ns)?;
+                } else {
+                    batch.remove(&from)?;
                 }
             }
             batch.move_folder(&from, &to)
@@ -247,6 +271,8 @@ fn link(row: OutboundRow, resolved_bytes: Option<Vec<u8>>) -> Link {
         target: row.target,
         fragment: row.fragment,
         alias: row.alias,
+        relation: row.relation.unwrap_or_else(|| PLAIN_RELATION.to_owned()),
+        context: row.context,
         kind: row.kind,
         embed: row.embed,
         line: row.line,
@@ -271,6 +297,7 @@ fn with_lines(snapshot: &Snapshot<'_>, rows: &[InboundRow]) -> Result<Vec<Backli
                 line: row.link.line,
                 text,
                 fragment: row.link.fragment.clone(),
+                relation: row.link.relation.clone().unwrap_or_else(|| PLAIN_RELATION.to_owned()),
                 kind: row.link.kind,
                 embed: row.link.embed,
             });
@@ -284,52 +311,16 @@ fn unresolved_links(snapshot: &Snapshot<'_>) -> Result<u64, IndexError> {
     let mut resolver = Resolver::new(snapshot);
     for links in snapshot.placed_links()? {
         if resolver
-            .find(&links.path, links.kind, &links.target, lookup_keys(&links.target))?
+            .find(
+                &links.path,
+                links.kind,
+                &links.target,
+                LookupKeys::of(links.kind, &links.target),
+            )?
             .is_none()
         {
             unresolved += links.count;
         }
     }
     Ok(unresolved)
-}
-
-/// Candidates already looked up, since links repeat.
-struct Resolver<'a> {
-    snapshot: &'a Snapshot<'a>,
-    candidates: HashMap<(String, Option<String>), Vec<Candidate>>,
-}
-
-impl<'a> Resolver<'a> {
-    fn new(snapshot: &'a Snapshot<'a>) -> Self {
-        Self {
-            snapshot,
-            candidates: HashMap::new(),
-        }
-    }
-
-    fn resolve(&mut self, source: &[u8], row: &OutboundRow) -> Result<Option<(i64, Vec<u8>)>, IndexError> {
-        if row.is_file {
-            return Ok(None);
-        }
-        self.find(source, row.kind, &row.target, (row.key.clone(), row.whole_key.clone()))
-    }
-
-    fn find(
-        &mut self,
-        source: &[u8],
-        kind: LinkKind,
-        target: &str,
-        keys: (String, Option<String>),
-    ) -> Result<Option<(i64, Vec<u8>)>, IndexError> {
-        let candidates = match self.candidates.entry(keys) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(unknown) => {
-                let (key, whole_key) = unknown.key();
-                let found = self.snapshot.candidates(key, whole_key.as_deref())?;
-                unknown.insert(found)
-            }
-        };
-        let wanted = Wanted::new(kind, target, &String::from_utf8_lossy(source));
-        Ok(wanted.best(candidates).map(|best| (best.note_id, best.path.clone())))
-    }
 }

@@ -22,7 +22,10 @@ mod sqlite;
 mod text;
 
 pub use error::{IndexError, Source};
-pub use index::{Index, MAX_HITS, MAX_OFFSET};
-pub use model::{Backlink, Change, Hit, IndexStats, Link, LinkKind, MAX_NOTE_BYTES, Warning, WarningKind};
+pub use index::{Index, MAX_DEPTH, MAX_HITS, MAX_NOTES, MAX_OFFSET};
+pub use model::{
+    Backlink, Change, Context, Edge, Entity, EntityDetail, Graph, Hit, IndexStats, Link, LinkKind, LinkSource,
+    MAX_NOTE_BYTES, Node, Observation, Related, Table, Unresolved, Warning, WarningKind,
+};
 pub use note_path::is_note;
 pub use snippet::{MARK_END, MARK_START, marked_snippet, plain_snippet};

@@ -3,7 +3,16 @@
 //! Owns plain data only. Paths are bytes relative to the mount root, '/'-separated, without a leading slash; where
 //! a struct carries a path twice, `path` is its lossy form for display and `path_bytes` the real one.
 
+mod knowledge;
+
+pub use knowledge::{
+    Context, Edge, Entity, EntityDetail, Graph, Node, Observation, Related, Source as LinkSource, Table, Unresolved,
+};
+
 use serde::Serialize;
+
+/// The type of a link that its note gives none.
+pub(crate) const PLAIN_RELATION: &str = "links_to";
 
 /// Bytes of a note that are indexed (4 MiB). Of a longer note the beginning is indexed, with a warning; nobody needs
 /// to read more than this of a file.
@@ -79,6 +88,10 @@ pub struct Link {
     pub kind: LinkKind,
     /// Whether it shows its target in place (`!`).
     pub embed: bool,
+    /// Its type: what the list item around it says, else "links_to".
+    pub relation: String,
+    /// The remark in parentheses behind it.
+    pub context: Option<String>,
     /// The line of the file, from 1.
     pub line: u32,
     /// The note it leads to, for display; `None` while there is none.
@@ -102,6 +115,8 @@ pub struct Backlink {
     pub text: String,
     /// The heading or block it points at.
     pub fragment: Option<String>,
+    /// Its type: what the list item around it says, else "links_to".
+    pub relation: String,
     /// How it was written.
     pub kind: LinkKind,
     /// Whether it shows the note in place.
@@ -122,6 +137,10 @@ pub enum WarningKind {
     TooMany,
     /// A parser gave up; the note was indexed as plain text.
     Parser,
+    /// A property of the frontmatter has the wrong type; it is kept as a property and not used.
+    Property,
+    /// Another note has the same permalink.
+    Permalink,
 }
 
 /// One strange thing about one note. The note is indexed all the same.

@@ -1,6 +1,7 @@
 //! From bytes to what a note means. Pure functions, no database, no file system.
 //!
-//! [`read`] decodes, [`parse`] splits off the frontmatter and collects title, headings, tags, links and properties.
+//! [`read`] decodes, [`parse`] splits off the frontmatter and collects title, type, permalink, headings, tags, links,
+//! observations and properties.
 //! Nothing here fails: whatever is strange becomes a [`Remark`], and the text is kept. Every list has a named bound,
 //! so that a note made to hurt costs bounded time and memory; third-party parsers run under `catch_unwind`.
 //! Does not resolve links (`resolve`) and does not decide which files are notes (`note_path`).
@@ -9,6 +10,7 @@ mod decode;
 mod frontmatter;
 mod inline;
 mod markdown;
+mod semantics;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -36,6 +38,15 @@ const MAX_HEADINGS: usize = 2_000;
 const MAX_TAGS: usize = 500;
 /// Aliases kept per note.
 const MAX_ALIASES: usize = 100;
+/// Observations kept per note.
+const MAX_OBSERVATIONS: usize = 5_000;
+/// Longest type of a note, and longest permalink, in bytes.
+const MAX_NAME_BYTES: usize = 512;
+/// The type of a note that names none.
+const PLAIN_TYPE: &str = "note";
+
+/// Rises with every change of what notes mean; an index made with an older one parses its texts again.
+pub(crate) const VERSION: i64 = 1;
 
 /// A heading, with its level 1 to 6 and its line in the file, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +67,28 @@ pub(crate) struct RawLink {
     pub(crate) line: u32,
     /// Byte offset in the text.
     pub(crate) at: usize,
+    /// The type that a list item gives it; `None` is a plain `links_to`.
+    pub(crate) relation: Option<String>,
+    /// The remark in parentheses behind a typed link.
+    pub(crate) context: Option<String>,
+}
+
+/// A fact in a note: `[category] content #tag (context)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Observation {
+    pub(crate) category: String,
+    pub(crate) content: String,
+    pub(crate) context: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) line: u32,
+}
+
+/// The type of the link at byte `at` of a run.
+#[derive(Debug, PartialEq, Eq)]
+struct TypedLink {
+    relation: String,
+    context: Option<String>,
+    at: usize,
 }
 
 /// Something strange, before it is tied to a path.
@@ -69,10 +102,18 @@ pub(crate) struct Remark {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Note {
     pub(crate) title: String,
+    /// What kind of thing it describes, as its frontmatter says; "note" otherwise.
+    pub(crate) note_type: String,
+    /// The permalink its author gave it.
+    pub(crate) permalink: Option<String>,
+    /// When it was made and last changed, as its frontmatter says, in nanoseconds since 1970.
+    pub(crate) created_ns: Option<i64>,
+    pub(crate) modified_ns: Option<i64>,
     pub(crate) aliases: Vec<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) headings: Vec<Heading>,
     pub(crate) links: Vec<RawLink>,
+    pub(crate) observations: Vec<Observation>,
     /// Top-level frontmatter keys and their typed values.
     pub(crate) props: Vec<(String, Value)>,
     /// Byte offset where the searchable body begins: after a frontmatter that was understood.
@@ -118,6 +159,33 @@ impl Note {
         }
     }
 
+    fn observations_are_full(&self) -> bool {
+        self.observations.len() > MAX_OBSERVATIONS
+    }
+
+    fn add_observation(&mut self, observation: Observation) {
+        if self.observations.len() < MAX_OBSERVATIONS {
+            self.observations.push(observation);
+        } else {
+            self.too_many("observations", MAX_OBSERVATIONS);
+        }
+    }
+
+    /// Gives the wiki link at this byte its type. It is among the newest.
+    fn set_relation(&mut self, at: usize, typed: TypedLink) {
+        let mut newest = self.links.iter_mut().rev().take_while(|link| link.at >= at);
+        if let Some(link) = newest.find(|link| link.at == at && link.kind == LinkKind::Wiki) {
+            link.relation = Some(typed.relation);
+            link.context = typed.context;
+        }
+    }
+
+    /// `bm_parse_semantics: false` turns observations and relations off.
+    fn has_semantics(&self) -> bool {
+        let switch = self.props.iter().find(|(key, _)| key == "bm_parse_semantics");
+        switch.is_none_or(|(_, value)| *value != Value::Bool(false))
+    }
+
     fn too_many(&mut self, what: &str, max: usize) {
         let message = format!("More than {max} {what}: only the first {max} are kept");
         if self.remarks.last().is_none_or(|last| last.message != message) {
@@ -154,6 +222,9 @@ pub(crate) fn parse(path: &[u8], source: &Text) -> Note {
     let title = frontmatter_title.or_else(|| first_heading.map(|heading| heading.text.clone()));
     let title = title.unwrap_or_else(|| note_path::stem(&lossy).to_owned());
     note.title = text::clip(&title, MAX_TITLE_BYTES).to_owned();
+    if note.note_type.is_empty() {
+        note.note_type = PLAIN_TYPE.to_owned();
+    }
     note
 }
 

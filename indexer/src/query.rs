@@ -1,10 +1,11 @@
 //! What the user typed, as data.
 //!
 //! Owns the small grammar: words (all must match, the last also as a prefix), `"exact phrases"`, `word*`, `-word`,
-//! and `tag:` `path:` `title:` filters, each also with a minus or a quoted value. Everything else, brackets, operators,
-//! stray quotes, is text: there is no query that is an error. Does not know any database's syntax.
+//! and filters such as `tag:` and `before:`, each also with a minus or a quoted value. Everything else, brackets,
+//! operators, stray quotes, dates that are none, is text: there is no query that is an error. Does not know any
+//! database's syntax.
 
-use crate::text::{clip, segment, tokens};
+use crate::text::{clip, date, segment, tokens};
 
 /// Longest query read, in bytes.
 const MAX_QUERY_BYTES: usize = 2_048;
@@ -35,10 +36,45 @@ pub(crate) enum Prefix {
 pub(crate) struct Query {
     pub(crate) wanted: Vec<Term>,
     pub(crate) unwanted: Vec<Term>,
-    pub(crate) tags: Vec<String>,
-    pub(crate) unwanted_tags: Vec<String>,
-    pub(crate) paths: Vec<String>,
-    pub(crate) unwanted_paths: Vec<String>,
+    pub(crate) filters: Vec<Filter>,
+}
+
+/// A condition on notes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) test: Test,
+    /// Whether notes that pass are the ones not wanted.
+    pub(crate) is_unwanted: bool,
+}
+
+/// What a filter looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Test {
+    /// The tag, or one below it.
+    Tag(String),
+    /// A part of the path.
+    Path(String),
+    /// The type.
+    Type(String),
+    /// The category of an observation.
+    Category(String),
+    /// Changed before this moment, in nanoseconds since 1970.
+    Before(i64),
+    /// Changed at this moment or later.
+    After(i64),
+    /// A property of the frontmatter and, unless it only has to be there, how it compares with a value.
+    Property(String, Option<(Comparison, String)>),
+}
+
+/// How a property compares with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    /// The value, or a list that holds it.
+    Equal,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
 }
 
 /// The shortest last word that also matches as a prefix, in bytes: fewer letters match nearly every note, and gathering
@@ -82,7 +118,10 @@ pub(crate) fn parse(input: &str) -> Query {
 struct Piece<'a> {
     minus: bool,
     field: Option<Field>,
+    /// The value.
     text: &'a str,
+    /// With the name of the field, should it turn out to be none.
+    whole: &'a str,
     quoted: bool,
 }
 
@@ -91,13 +130,36 @@ enum Field {
     Tag,
     Path,
     Title,
+    Type,
+    Category,
+    Before,
+    After,
+    Property,
 }
 
-const FIELDS: [(&str, Field); 3] = [("tag:", Field::Tag), ("path:", Field::Path), ("title:", Field::Title)];
+const FIELDS: [(&str, Field); 8] = [
+    ("tag:", Field::Tag),
+    ("path:", Field::Path),
+    ("title:", Field::Title),
+    ("type:", Field::Type),
+    ("category:", Field::Category),
+    ("before:", Field::Before),
+    ("after:", Field::After),
+    ("prop:", Field::Property),
+];
+
+const COMPARISONS: [(&str, Comparison); 5] = [
+    ("<=", Comparison::LessOrEqual),
+    (">=", Comparison::GreaterOrEqual),
+    ("<", Comparison::Less),
+    (">", Comparison::Greater),
+    ("=", Comparison::Equal),
+];
 
 fn next_piece(input: &str) -> (Piece<'_>, &str) {
     let minus = input.starts_with('-') && input.len() > 1 && !input[1..].starts_with(char::is_whitespace);
     let mut rest = if minus { &input[1..] } else { input };
+    let whole = rest;
     let mut field = None;
     for (name, kind) in FIELDS {
         let has_value = rest.len() > name.len() && !rest.as_bytes()[name.len()].is_ascii_whitespace();
@@ -115,18 +177,36 @@ fn next_piece(input: &str) -> (Piece<'_>, &str) {
                 minus,
                 field,
                 text: &inner[..end],
+                whole: &inner[..end],
                 quoted: true,
             },
             after,
         );
     }
-    // A quote that opens within a word opens a phrase.
+    // A quote that opens within a word opens a phrase, and one behind a comparison the value.
     let end = rest.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(rest.len());
+    if matches!(field, Some(Field::Property)) && rest[..end].ends_with(['=', '<', '>']) && rest[end..].starts_with('"')
+    {
+        let close = rest[end + 1..].find('"').map_or(rest.len(), |at| end + 1 + at);
+        let after = rest.get(close + 1..).unwrap_or("");
+        let text = &rest[..close];
+        return (
+            Piece {
+                minus,
+                field,
+                text,
+                whole: text,
+                quoted: false,
+            },
+            after,
+        );
+    }
     (
         Piece {
             minus,
             field,
             text: &rest[..end],
+            whole: &whole[..whole.len() - (rest.len() - end)],
             quoted: false,
         },
         &rest[end..],
@@ -134,32 +214,58 @@ fn next_piece(input: &str) -> (Piece<'_>, &str) {
 }
 
 fn add(query: &mut Query, piece: &Piece<'_>, is_last: bool) {
-    if query.wanted.len() + query.unwanted.len() + query.tags.len() + query.paths.len() >= MAX_TERMS {
+    if query.wanted.len() + query.unwanted.len() + query.filters.len() >= MAX_TERMS {
         return;
     }
-    let text = piece.text.trim();
-    let (list, value) = match (piece.field, piece.minus) {
-        (Some(Field::Tag), false) => (&mut query.tags, text.trim_start_matches('#').trim_matches('/')),
-        (Some(Field::Tag), true) => (&mut query.unwanted_tags, text.trim_start_matches('#').trim_matches('/')),
-        (Some(Field::Path), false) => (&mut query.paths, text),
-        (Some(Field::Path), true) => (&mut query.unwanted_paths, text),
-        (Some(Field::Title) | None, _) => {
-            add_term(query, piece, is_last);
-            return;
-        }
-    };
-    if !value.is_empty() && list.len() < MAX_TERMS {
-        list.push(value.to_owned());
+    match test(piece) {
+        Ok(Some(test)) => query.filters.push(Filter {
+            test,
+            is_unwanted: piece.minus,
+        }),
+        Ok(None) => {}
+        Err(NoFilter) => add_term(query, piece, is_last),
     }
 }
 
+/// A piece that is text.
+struct NoFilter;
+
+/// The filter that a piece is; `None` if it lacks a value.
+fn test(piece: &Piece<'_>) -> Result<Option<Test>, NoFilter> {
+    let text = piece.text.trim();
+    let value = |make: fn(String) -> Test, text: &str| Ok((!text.is_empty()).then(|| make(text.to_owned())));
+    let moment = || date::nanoseconds(text).ok_or(NoFilter);
+    match piece.field {
+        Some(Field::Tag) => value(Test::Tag, text.trim_start_matches('#').trim_matches('/')),
+        Some(Field::Path) => value(Test::Path, text),
+        Some(Field::Type) => value(Test::Type, text),
+        Some(Field::Category) => value(Test::Category, text),
+        Some(Field::Before) => Ok(Some(Test::Before(moment()?))),
+        Some(Field::After) => Ok(Some(Test::After(moment()?))),
+        Some(Field::Property) => Ok(property(text)),
+        Some(Field::Title) | None => Err(NoFilter),
+    }
+}
+
+fn property(text: &str) -> Option<Test> {
+    let at = text.find(['<', '>', '=']).unwrap_or(text.len());
+    let (key, rest) = (text[..at].trim(), &text[at..]);
+    let comparison = COMPARISONS
+        .iter()
+        .find_map(|(sign, comparison)| Some((*comparison, rest.strip_prefix(sign)?)));
+    let compared = comparison.map(|(comparison, value)| (comparison, value.trim_start_matches('"').to_owned()));
+    (!key.is_empty()).then(|| Test::Property(key.to_owned(), compared))
+}
+
 fn add_term(query: &mut Query, piece: &Piece<'_>, is_last: bool) {
+    let title_only = matches!(piece.field, Some(Field::Title));
+    let text = if title_only { piece.text } else { piece.whole };
     // What has no letter has no token, and the database would find nothing for it.
-    if tokens::next_word(piece.text, 0).is_none() {
+    if tokens::next_word(text, 0).is_none() {
         return;
     }
-    let starred = !piece.quoted && piece.text.ends_with('*');
-    let text = piece.text.trim_end_matches('*').to_owned();
+    let starred = !piece.quoted && text.ends_with('*');
+    let text = text.trim_end_matches('*').to_owned();
     let ends_in_word = text
         .chars()
         .next_back()
@@ -174,7 +280,7 @@ fn add_term(query: &mut Query, piece: &Piece<'_>, is_last: bool) {
     let term = Term {
         text,
         prefix,
-        title_only: matches!(piece.field, Some(Field::Title)),
+        title_only,
     };
     if piece.minus {
         query.unwanted.push(term)
@@ -213,11 +319,59 @@ mod tests {
     fn filters_and_exclusions() {
         let query = parse("plan -draft tag:#work/x -tag:old PATH:\"a b\" title:roadmap");
         assert_eq!(query.unwanted[0].text, "draft");
-        assert_eq!(query.tags, ["work/x"]);
-        assert_eq!(query.unwanted_tags, ["old"]);
-        assert_eq!(query.paths, ["a b"]);
+        let filter = |test, is_unwanted| Filter { test, is_unwanted };
+        assert_eq!(
+            query.filters,
+            [
+                filter(Test::Tag("work/x".into()), false),
+                filter(Test::Tag("old".into()), true),
+                filter(Test::Path("a b".into()), false)
+            ]
+        );
         assert!(query.wanted[1].title_only);
         assert_eq!(query.plain_text().as_deref(), Some("plan"));
+    }
+
+    fn filter(input: &str) -> Test {
+        let query = parse(input);
+        assert!(
+            query.wanted.is_empty() && query.filters.len() == 1,
+            "{input}: {query:?}"
+        );
+        query.filters.into_iter().next().map(|filter| filter.test).unwrap()
+    }
+
+    #[test]
+    fn filters_of_every_kind() {
+        assert_eq!(filter("type:Meeting"), Test::Type("Meeting".into()));
+        assert_eq!(
+            filter("category:\"open question\""),
+            Test::Category("open question".into())
+        );
+        assert_eq!(filter("before:1970-01-02"), Test::Before(86_400_000_000_000));
+        assert_eq!(filter("-after:1970"), Test::After(0));
+        let property = |key: &str, compared: Option<(Comparison, &str)>| {
+            Test::Property(key.to_owned(), compared.map(|(sign, value)| (sign, value.to_owned())))
+        };
+        assert_eq!(filter("prop:status"), property("status", None));
+        assert_eq!(
+            filter("prop:status=done"),
+            property("status", Some((Comparison::Equal, "done")))
+        );
+        assert_eq!(
+            filter("prop:n>=1.5"),
+            property("n", Some((Comparison::GreaterOrEqual, "1.5")))
+        );
+        assert_eq!(
+            filter("prop:who=\"A B\""),
+            property("who", Some((Comparison::Equal, "A B")))
+        );
+        assert_eq!(
+            filter("prop:\"two words=x\""),
+            property("two words", Some((Comparison::Equal, "x")))
+        );
+        assert_eq!(wanted("before:tomorrow"), [("before:tomorrow".into(), Prefix::Also)]);
+        assert!(parse("prop:= type:\"\" category:").filters.is_empty());
     }
 
     #[test]

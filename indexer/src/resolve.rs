@@ -5,11 +5,14 @@
 //! the moment it goes, and an index kept up to date equals one built anew. Does not fetch candidates (`sqlite`).
 //!
 //! Order, best first: the path itself; the path with a note extension; the same ignoring case; for links without a
-//! leading `./`, `../` or `/` also a note anywhere whose path ends so (same folder first, then the shortest path); a
-//! title; an alias. Wiki links count paths from the root, Markdown links from their note's folder, then the root.
+//! leading `./`, `../` or `/` also a permalink that an author chose, a note anywhere whose path ends so (same folder first,
+//! then the shortest path), the permalink that a path has by itself, a title, an alias. A title that several notes have
+//! names none of them, except for one of them. Wiki links count paths from the root and call permalinks, Markdown links
+//! count from their note's folder, then the root.
 
 use crate::model::LinkKind;
 use crate::note_path::{NOTE_EXTENSIONS, split_extension, stem};
+use crate::text::slug::slug;
 use crate::text::{file_name, fold, folder};
 
 /// Why a note bears a name.
@@ -21,6 +24,10 @@ pub(crate) enum NameKind {
     Title = 1,
     /// An alias in its frontmatter.
     Alias = 2,
+    /// The permalink in its frontmatter.
+    Permalink = 3,
+    /// The permalink that its path makes.
+    Slug = 4,
 }
 
 /// A note that bears a name the link might mean.
@@ -35,15 +42,31 @@ pub(crate) struct Candidate {
     pub(crate) path_key: String,
 }
 
-/// The names under which candidates for `target` are to be looked up: that of the file, and the whole as a title.
-pub(crate) fn lookup_keys(target: &str) -> (String, Option<String>) {
-    let name = fold::key(stem(target.trim_end_matches('/')));
-    let whole = fold::key(target);
-    if whole == name {
-        (name, None)
-    } else {
-        (name, Some(whole))
+/// The names under which candidates for a link are to be looked up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LookupKeys {
+    /// That of the file.
+    pub(crate) name: String,
+    /// The whole target, where it differs: a title, an alias, a permalink.
+    pub(crate) whole: Option<String>,
+    /// The target as a permalink, where it differs from both.
+    pub(crate) slug: Option<String>,
+}
+
+impl LookupKeys {
+    /// Those of a link written as `target`.
+    pub(crate) fn of(kind: LinkKind, target: &str) -> Self {
+        let name = fold::key(stem(target.trim_end_matches('/')));
+        let whole = Some(fold::key(target)).filter(|whole| *whole != name);
+        let slug = (kind == LinkKind::Wiki && is_anywhere(target)).then(|| slug(target));
+        let slug = slug.filter(|slug| !slug.is_empty() && *slug != name && Some(slug) != whole.as_ref());
+        Self { name, whole, slug }
     }
+}
+
+/// Whether a link may call a note by its name, wherever it is.
+fn is_anywhere(target: &str) -> bool {
+    !["/", "./", "../"].iter().any(|start| target.starts_with(start))
 }
 
 /// A link made ready to be compared with candidates.
@@ -54,8 +77,26 @@ pub(crate) struct Wanted {
     suffix: Option<String>,
     /// The target as a title, folded.
     whole: String,
+    /// The target as a permalink; `None` where it calls none.
+    slug: Option<String>,
     folder_key: String,
+    source_path: String,
 }
+
+/// What made a candidate fit, best first; paths come before all of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rule {
+    /// One of the paths the link may mean, by its place among these.
+    Path(usize),
+    OwnPermalink,
+    PathEnd,
+    Slug,
+    Title,
+    Alias,
+}
+
+/// Smaller is better: the rule, whether in another folder, length of path, extension, whether in another case.
+type Rank = (Rule, bool, usize, usize, bool);
 
 impl Wanted {
     /// Prepares a link written as `target` in the note at `source_path`.
@@ -88,7 +129,9 @@ impl Wanted {
             paths,
             suffix,
             whole: fold::key(target),
+            slug: (anywhere && kind == LinkKind::Wiki).then(|| slug(target)),
             folder_key: fold::key(source_folder),
+            source_path: source_path.to_owned(),
         }
     }
 
@@ -97,22 +140,29 @@ impl Wanted {
         let ranked = candidates
             .iter()
             .filter_map(|candidate| Some((self.rank(candidate)?, candidate)));
-        ranked
-            .min_by(|(a, one), (b, other)| a.cmp(b).then_with(|| one.path.cmp(&other.path)))
-            .map(|(_, best)| best)
+        let ((rule, ..), best) =
+            ranked.min_by(|(a, one), (b, other)| a.cmp(b).then_with(|| one.path.cmp(&other.path)))?;
+        if rule != Rule::Title {
+            return Some(best);
+        }
+        let is_titled = |other: &&Candidate| other.kind == NameKind::Title && other.name_key == self.whole;
+        let mut titled = candidates.iter().filter(is_titled);
+        if titled.clone().all(|other| other.note_id == best.note_id) {
+            return Some(best);
+        }
+        titled.find(|other| other.path == self.source_path.as_bytes())
     }
 
-    /// Smaller is better: (rule, other folder, path length, extension, case).
-    fn rank(&self, candidate: &Candidate) -> Option<(usize, bool, usize, usize, bool)> {
+    fn rank(&self, candidate: &Candidate) -> Option<Rank> {
         let path_bytes = candidate.path.len();
         if candidate.kind != NameKind::Stem {
-            let is_same = self.suffix.is_some() && candidate.name_key == self.whole;
-            return is_same.then_some((4 + candidate.kind as usize, false, path_bytes, 0, false));
+            return Some((self.named(candidate)?, false, path_bytes, 0, false));
         }
         let path = String::from_utf8_lossy(&candidate.path);
         for (order, (wanted, wanted_key)) in self.paths.iter().enumerate() {
             if let Some(extension) = extension_beyond(&candidate.path_key, wanted_key) {
-                return Some((order, false, 0, extension, extension_beyond(&path, wanted).is_none()));
+                let other_case = extension_beyond(&path, wanted).is_none();
+                return Some((Rule::Path(order), false, 0, extension, other_case));
             }
         }
         let suffix = self.suffix.as_deref()?;
@@ -121,12 +171,26 @@ impl Wanted {
         let wanted = self.paths.last().map_or("", |(wanted, _)| wanted);
         let other_case = extension_beyond(tail(&path, wanted), wanted).is_none();
         Some((
-            self.paths.len(),
+            Rule::PathEnd,
             folder_key != self.folder_key,
             path_bytes,
             extension,
             other_case,
         ))
+    }
+
+    /// By which of its names, other than its file's, the link calls the candidate.
+    fn named(&self, candidate: &Candidate) -> Option<Rule> {
+        self.suffix.as_ref()?;
+        let is_whole = candidate.name_key == self.whole;
+        let is_slug = self.slug.as_deref() == Some(candidate.name_key.as_str());
+        match candidate.kind {
+            NameKind::Permalink if self.slug.is_some() && is_whole => Some(Rule::OwnPermalink),
+            NameKind::Permalink | NameKind::Slug if is_slug => Some(Rule::Slug),
+            NameKind::Title if is_whole => Some(Rule::Title),
+            NameKind::Alias if is_whole => Some(Rule::Alias),
+            _ => None,
+        }
     }
 }
 

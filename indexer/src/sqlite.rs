@@ -1,15 +1,20 @@
 //! The index in one SQLite file: the only place that names rusqlite.
 //!
 //! Owns opening (private file, write-ahead log, numbered migrations), one connection that writes and a few that read,
-//! and the translation of database errors. Its parts: `schema` (tables), `batch` and `full_text` (writing), `search`
-//! (full text), `graph` (links and tags), `report` (counts and warnings). Does not parse notes, resolve links or cut
+//! and the translation of database errors. Its parts: `schema` (tables), `batch`, `parts` and `full_text` (writing),
+//! `search` (full text), `graph` (links and tags), `entity` (notes and what they say), `readonly` (queries of users),
+//! `report` (counts and warnings). Does not parse notes, resolve links or cut
 //! snippets; it hands out and takes in plain rows, so that another database can stand beside it.
 //!
 //! Locks: the writer's and the readers' are never held together.
 
 mod batch;
+mod entity;
+mod filter;
 mod full_text;
 mod graph;
+mod parts;
+mod readonly;
 mod report;
 mod schema;
 mod search;
@@ -23,6 +28,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 pub(crate) use batch::Batch;
+pub(crate) use entity::NoteRow;
 pub(crate) use graph::{InboundRow, OutboundRow};
 pub(crate) use search::HitRow;
 
@@ -38,8 +44,9 @@ const STATEMENT_CACHE: usize = 64;
 /// One SQLite database.
 pub(crate) struct Database {
     path: PathBuf,
-    writer: Mutex<Connection>,
+    /// Closed before the writer, since only the writer can empty the log as the last one to close.
     idle_readers: Mutex<Vec<Connection>>,
+    writer: Mutex<Connection>,
 }
 
 impl Database {

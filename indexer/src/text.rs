@@ -1,13 +1,15 @@
 //! Words as the index sees them: folding, splitting, and the spaceless scripts.
 //!
-//! Owns the three text transforms everything else is built on: [`fold`] (names that are equal although their bytes
+//! Owns the text transforms everything else is built on: [`fold`] (names that are equal although their bytes
 //! differ), [`segment`] (running Chinese, Japanese, Korean or Thai text cut so that a word inside it is found), and
-//! [`tokens`] (where the words of a text are, for snippets and titles).
+//! [`tokens`] (where the words of a text are, for snippets and titles), [`slug`] (permalinks) and [`date`].
 //! Does not own queries (`query`), nor the tokenizer that fills the full-text table (SQLite's `unicode61`); the
 //! tokens here agree with it closely enough for marking hits, and marking is all they decide.
 
+pub(crate) mod date;
 pub(crate) mod fold;
 pub(crate) mod segment;
+pub(crate) mod slug;
 pub(crate) mod tokens;
 
 /// The last path segment.

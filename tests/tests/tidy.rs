@@ -30,7 +30,13 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 7] = [
     ),
     (
         "notefs_indexer",
-        &["fs/", "indexer/tests", "indexer/benches", "indexer/examples"],
+        &[
+            "fs/",
+            "indexer/tests",
+            "indexer/benches",
+            "indexer/examples",
+            "indexer/fuzz",
+        ],
     ),
 ];
 

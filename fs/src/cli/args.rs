@@ -6,6 +6,8 @@
 // The paths are written out, since the build script finds this file by its path.
 #[path = "args/find.rs"]
 mod find;
+#[path = "args/knowledge.rs"]
+mod knowledge;
 #[path = "args/mount.rs"]
 mod mount;
 #[path = "args/pin.rs"]
@@ -14,6 +16,7 @@ mod pin;
 mod ways_out;
 
 pub(crate) use find::{EventsArgs, IndexCommand, PathArgs, SearchArgs, TagsArgs};
+pub(crate) use knowledge::{ContextArgs, GraphArgs, GraphFormat, ListArgs, QueryArgs};
 pub(crate) use mount::{
     Durability, Litter, LogFormat, LogLevel, MountArgs, Pin, Protocol, RunArgs, ServeCommand, ServeNfsArgs,
 };
@@ -72,6 +75,35 @@ pub(crate) enum Command {
     Backlinks(PathArgs),
     /// Show where a note's links lead
     Links(PathArgs),
+    /// Show a note, the facts in it and the notes around it
+    Context(ContextArgs),
+    /// List the notes that no other note links to
+    #[command(after_help = "\
+Examples:
+  notefs orphans
+  notefs orphans ~/notes --json | jq -r '.[].path'")]
+    Orphans(ListArgs),
+    /// List the names that links call and no note has
+    #[command(after_help = "\
+The names that most links call come first; each with the first places that call it. A title that
+several notes have is among them: nobody can tell which is meant.
+
+Examples:
+  notefs unresolved
+  notefs unresolved ~/notes --json | jq -r '.[].target'")]
+    Unresolved(ListArgs),
+    /// List the notes that were changed last
+    #[command(after_help = "\
+A `modified` date in a note's frontmatter counts instead of the file's time.
+
+Examples:
+  notefs recent --limit 10
+  notefs recent ~/notes/projects --json | jq -r '.[].path'")]
+    Recent(ListArgs),
+    /// Draw the notes and their links
+    Graph(GraphArgs),
+    /// Ask the index in SQL, reading only
+    Query(QueryArgs),
     /// Print changes as they happen, here and elsewhere
     Events(EventsArgs),
     /// List the tags and how many notes bear each
@@ -149,6 +181,7 @@ Examples:
   notefs status                                   All mounts
   notefs status ~/notes/ideas.md                  One note
   notefs status ~/notes --wait stored --timeout 5m
+  notefs status ~/notes --warnings                Notes that are broken in some way
   notefs status ~/notes --json | jq .owed.count")]
 pub(crate) struct StatusArgs {
     /// A mounted folder, or a file or folder in one; without it, all mounts
@@ -162,6 +195,9 @@ pub(crate) struct StatusArgs {
     /// How long to wait
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
     pub(crate) timeout: Duration,
+    /// List what was strange about the notes of one mount; they are indexed all the same
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) warnings: bool,
 }
 
 /// `notefs sync`.

@@ -32,6 +32,7 @@ pub(super) fn search(args: &SearchArgs) -> Outcome {
     let request = Request::Search {
         query: query.clone(),
         limit: args.limit,
+        offset: args.offset,
         below,
     };
     let Answer::Found(found) = client::ask(&record, &request, &mut |_| ())? else {
@@ -45,13 +46,18 @@ pub(super) fn search(args: &SearchArgs) -> Outcome {
             "mountpoint": record.mountpoint,
             "complete": found.behind.is_complete(),
             "behind": found.behind,
+            "next_offset": found.has_more.then(|| args.offset + args.limit),
             "hits": hits,
         }))?;
         return Ok(if nothing { EXIT_FAILED } else { 0 });
     }
     let colours = output::stdout_has_colours();
     for (rank, hit) in found.hits.iter().enumerate() {
-        show_hit(rank + 1, hit, colours)?;
+        show_hit(args.offset as usize + rank + 1, hit, colours)?;
+    }
+    if found.has_more {
+        let next = args.offset + args.limit;
+        output::note(format_args!("There are more (--offset {next})"));
     }
     say_behind(&found.behind);
     if found.hits.is_empty() {
@@ -91,7 +97,7 @@ fn show_hit(rank: usize, hit: &Value, colours: bool) -> Result<(), Failure> {
 }
 
 /// A field, safe to show.
-fn text(row: &Value, name: &str) -> String {
+pub(super) fn text(row: &Value, name: &str) -> String {
     output::printable(row[name].as_str().unwrap_or_default())
 }
 
@@ -115,9 +121,13 @@ pub(super) fn links(args: &PathArgs) -> Outcome {
     let rows = ask_rows(&record, &Request::Links { path })?;
     show_rows(args.json, rows, |row| {
         let line = row["line"].as_u64().unwrap_or_default();
+        let relation = match text(row, "relation") {
+            plain if plain == "links_to" => String::new(),
+            typed => format!("{typed} "),
+        };
         match row["resolved"].as_str() {
-            Some(_) => format!("{line}: {} -> {}", text(row, "target"), text(row, "resolved")),
-            None => format!("{line}: {} (no such note)", text(row, "target")),
+            Some(_) => format!("{line}: {relation}{} -> {}", text(row, "target"), text(row, "resolved")),
+            None => format!("{line}: {relation}{} (no such note)", text(row, "target")),
         }
     })
 }
@@ -158,7 +168,7 @@ fn show_rows(as_json: bool, rows: IndexRows, show: impl Fn(&Value) -> String) ->
 }
 
 /// Says on stderr what search does not see yet.
-fn say_behind(behind: &Behind) {
+pub(super) fn say_behind(behind: &Behind) {
     if behind.backlog > 0 {
         let (left, total) = (
             show_count(behind.backlog),

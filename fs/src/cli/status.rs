@@ -4,7 +4,7 @@
 
 use super::args::StatusArgs;
 use super::units::{show_bytes, show_count, show_ms, show_things};
-use super::{Outcome, find_mount, output, wait};
+use super::{Outcome, find_mount, knowledge, output, wait};
 use crate::control::client;
 use crate::control::fleet_record::FleetRecord;
 use crate::control::protocol::{Answer, FileReport, MountStatus, Request};
@@ -14,6 +14,9 @@ use std::path::Path;
 
 /// Runs the command.
 pub(super) fn run(args: &StatusArgs) -> Outcome {
+    if args.warnings {
+        return knowledge::warnings(args.path.as_deref(), args.json);
+    }
     match &args.path {
         Some(path) => {
             if let Some(fleet) = fleet_of(path) {

@@ -7,6 +7,7 @@ mod pins;
 
 pub(crate) use pins::{PinAmount, PinList, PinRow, Pinned};
 
+use super::question::{Known, Question};
 use crate::events::Event;
 use crate::failure::Failure;
 use notefs_cache::check::CheckReport;
@@ -52,8 +53,15 @@ pub(crate) enum Request {
         query: String,
         /// How many.
         limit: u32,
+        /// After so many.
+        offset: u32,
         /// Only below this folder; empty for everywhere.
         below: Vec<u8>,
+    },
+    /// What the notes know.
+    Know {
+        /// What of it.
+        question: Question,
     },
     /// The links to a note.
     Backlinks {
@@ -191,6 +199,8 @@ pub(crate) enum Answer {
     Checked(Box<CheckReport>),
     /// To `Search`.
     Found(Found),
+    /// To `Know`.
+    Known(Known),
     /// To `Backlinks` and `Links`.
     Links(IndexRows),
     /// To `Tags`.
@@ -286,6 +296,8 @@ pub(crate) struct Found {
     pub(crate) behind: Behind,
     /// Best first.
     pub(crate) hits: Vec<Value>,
+    /// There are more.
+    pub(crate) has_more: bool,
 }
 
 /// Rows of the index as it describes them.

@@ -113,7 +113,7 @@ impl Pages for Observed {
         let serving = f64::from(self.is_serving());
         page.gauge("notefs_serving", "Whether programs are served: 1 or 0.", serving);
         ladder(&mut page, &status);
-        let notes = self.index.stats().map_or(0, |stats| stats.notes);
+        let notes = self.index.note_count().unwrap_or(0);
         index(&mut page, &self.bridge.progress(), notes);
         store(&mut page, &status);
         self.operations(&mut page);

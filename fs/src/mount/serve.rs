@@ -14,6 +14,7 @@ use notefs_cache::{Attr, Error, Replica, Step};
 use notefs_indexer::{Hit, Index, IndexError, is_note};
 use serde::Serialize;
 use serde_json::Value;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -67,7 +68,13 @@ impl Handler for Desk {
                     (WaitStep::Pinned, _) => Ok(self.wait_pinned(until, asker)),
                 }
             }
-            Request::Search { query, limit, below } => self.search(&query, limit as usize, &below),
+            Request::Search {
+                query,
+                limit,
+                offset,
+                below,
+            } => self.search(&query, offset as usize..(offset + limit) as usize, &below),
+            Request::Know { question } => self.know(&question),
             Request::Backlinks { path } => self.rows(|index| index.backlinks(&path)).map(Answer::Links),
             Request::Links { path } => self.rows(|index| index.links(&path)).map(Answer::Links),
             Request::Tags {} => self.rows(Index::tags).map(Answer::Tags),
@@ -99,7 +106,7 @@ impl Handler for Desk {
 
 impl Desk {
     fn status(&self) -> Result<Answer, Failure> {
-        let notes = self.index.stats().map_err(index_failure)?.notes;
+        let notes = self.index.note_count().map_err(index_failure)?;
         let status = report::mount_status(&self.record, self.replica.status(), self.bridge.progress(), notes);
         Ok(Answer::Status(Box::new(crate::control::protocol::MountStatus {
             read_only: self.read_only,
@@ -236,34 +243,51 @@ impl Desk {
         }
     }
 
-    fn behind(&self) -> Behind {
+    pub(super) fn behind(&self) -> Behind {
         report::behind(&self.bridge.progress(), self.replica.status().unlisted_directories)
     }
 
     /// Lets the index see everything that was written before this call.
-    fn catch_up(&self) {
+    pub(super) fn catch_up(&self) {
         self.bridge
             .catch_up(self.replica.written_seq(), Duration::from_millis(CATCH_UP_DEADLINE_MS));
     }
 
-    fn search(&self, query: &str, limit: usize, below: &[u8]) -> Result<Answer, Failure> {
+    /// The hits of these places among all below a folder.
+    fn search(&self, query: &str, places: Range<usize>, below: &[u8]) -> Result<Answer, Failure> {
         self.catch_up();
         let behind = self.behind();
         let prefix = [below, b"/"].concat();
         let inside = |hit: &Hit| below.is_empty() || hit.path_bytes.starts_with(&prefix);
-        let page = if below.is_empty() { limit } else { HITS_PAGE };
+        // One more than wanted, to know whether there are more.
+        let wanted = places.len() + 1;
+        let (first, page) = if below.is_empty() {
+            (places.start, wanted)
+        } else {
+            (0, HITS_PAGE)
+        };
+        let mut skip = places.start - first;
         let mut hits = Vec::new();
-        for offset in (0..HITS_SCANNED_MAX).step_by(page.max(1)) {
+        for offset in (first..first.saturating_add(HITS_SCANNED_MAX)).step_by(page) {
             let found = self.index.search(query, page, offset).map_err(index_failure)?;
             let is_last = found.len() < page;
-            hits.extend(found.into_iter().filter(inside).take(limit - hits.len()));
-            if is_last || hits.len() >= limit {
+            for hit in found.into_iter().filter(inside) {
+                if skip > 0 {
+                    skip -= 1;
+                } else {
+                    hits.push(hit);
+                }
+            }
+            if is_last || hits.len() >= wanted {
                 break;
             }
         }
+        let has_more = hits.len() >= wanted;
+        hits.truncate(places.len());
         Ok(Answer::Found(Found {
             behind,
             hits: hits.iter().map(row).collect(),
+            has_more,
         }))
     }
 
@@ -321,20 +345,31 @@ impl Desk {
 }
 
 /// A row as JSON. Paths as bytes are left out where the text says the same.
-fn row(value: &impl Serialize) -> Value {
+pub(super) fn row(value: &impl Serialize) -> Value {
     let mut value = serde_json::to_value(value).unwrap_or(Value::Null);
-    if let Value::Object(fields) = &mut value {
-        let exact = |text: Option<&Value>| {
-            text.and_then(Value::as_str)
-                .is_none_or(|text| !text.contains('\u{fffd}'))
-        };
-        for name in ["path", "resolved"] {
-            if exact(fields.get(name)) {
-                fields.remove(&format!("{name}_bytes"));
-            }
-        }
-    }
+    leave_out_bytes(&mut value);
     value
+}
+
+fn leave_out_bytes(value: &mut Value) {
+    match value {
+        Value::Array(rows) => rows.iter_mut().for_each(leave_out_bytes),
+        Value::Object(fields) => {
+            let exact = |text: Option<&Value>| {
+                text.and_then(Value::as_str)
+                    .is_none_or(|text| !text.contains('\u{fffd}'))
+            };
+            for name in ["path", "resolved"] {
+                if fields.contains_key(name) && exact(fields.get(name)) {
+                    fields.remove(&format!("{name}_bytes"));
+                }
+            }
+            // What notes say of themselves may hold any key and is left alone.
+            let own = fields.iter_mut().filter(|(name, _)| name.as_str() != "properties");
+            own.for_each(|(_, value)| leave_out_bytes(value));
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use saphyr::{Scalar, Yaml};
 use serde_json::{Map, Value};
 
-use super::{MAX_ALIASES, Note, inline};
+use super::{MAX_ALIASES, MAX_NAME_BYTES, Note, inline};
 use crate::model::WarningKind;
 use crate::text;
 
@@ -90,9 +90,47 @@ fn names(note: &mut Note, props: &[(String, Value)]) {
                 note.aliases
                     .extend(aliases.filter(|alias| !alias.is_empty()).take(MAX_ALIASES));
             }
+            "type" => note.note_type = text::clip(items(value).join(", ").trim(), MAX_NAME_BYTES).to_owned(),
+            "permalink" => permalink(note, value),
+            "created" => note.created_ns = moment(note, key, value),
+            "modified" | "updated" => note.modified_ns = moment(note, key, value),
+            "title" if !matches!(value, Value::Null) && scalar(value).is_none() => wrong_type(note, key),
             _ => {}
         }
     }
+}
+
+fn permalink(note: &mut Note, value: &Value) {
+    let Some(permalink) = scalar(value) else {
+        if !value.is_null() {
+            wrong_type(note, "permalink");
+        }
+        return;
+    };
+    let permalink = permalink.trim().trim_matches('/');
+    if permalink.len() > MAX_NAME_BYTES {
+        let message = format!("The permalink is longer than {MAX_NAME_BYTES} bytes and is not used");
+        note.remark(WarningKind::Property, message);
+    } else if !permalink.is_empty() {
+        note.permalink = Some(permalink.to_owned());
+    }
+}
+
+/// The moment that a property names, with a remark if it names none.
+fn moment(note: &mut Note, key: &str, value: &Value) -> Option<i64> {
+    let moment = scalar(value).and_then(|text| text::date::nanoseconds(&text));
+    if moment.is_none() && !value.is_null() {
+        note.remark(
+            WarningKind::Property,
+            format!("`{key}` in the frontmatter is no date such as 2026-01-31 or 2026-01-31T12:00:00Z"),
+        );
+    }
+    moment
+}
+
+fn wrong_type(note: &mut Note, key: &str) {
+    let message = format!("`{key}` in the frontmatter is no text and is not used");
+    note.remark(WarningKind::Property, message);
 }
 
 fn tags(note: &mut Note, value: &Value) {

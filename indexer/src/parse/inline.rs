@@ -109,6 +109,8 @@ pub(super) fn push_link(
         alias,
         line,
         at,
+        relation: None,
+        context: None,
     })
 }
 

@@ -1,13 +1,14 @@
 //! One pass over the Markdown events of a note.
 //!
-//! Owns what is taken from the parser: headings, links with their lines, and which text may hold tags (neither code
-//! nor link text). Does not judge targets or tags (`inline`), and never looks above `from`, the end of the frontmatter.
+//! Owns what is taken from the parser: headings, links with their lines, which text may hold tags (neither code
+//! nor link text), and the runs of inline text that may be observations. Does not judge targets or tags (`inline`) nor
+//! runs (`semantics`), and never looks above `from`, the end of the frontmatter.
 
 use std::ops::Range;
 
 use pulldown_cmark::{Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, TextMergeWithOffset};
 
-use super::{Heading, MAX_HEADING_BYTES, MAX_TARGET_BYTES, Note, inline};
+use super::{Heading, MAX_HEADING_BYTES, MAX_TARGET_BYTES, Note, inline, semantics};
 use crate::model::LinkKind;
 use crate::text;
 
@@ -16,6 +17,7 @@ pub(super) fn collect(note: &mut Note, source: &str, from: usize) {
     let options =
         Options::ENABLE_WIKILINKS | Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES | Options::ENABLE_TASKLISTS;
     let events = TextMergeWithOffset::new(Parser::new_ext(&source[from..], options).into_offset_iter());
+    let note_has_semantics = note.has_semantics();
     let mut collector = Collector {
         note,
         source,
@@ -24,10 +26,19 @@ pub(super) fn collect(note: &mut Note, source: &str, from: usize) {
         links: Vec::new(),
         code: false,
         is_full: false,
+        run: None,
+        code_spans: Vec::new(),
+        items: 0,
+        quotes: 0,
+        tables: 0,
+        has_semantics: note_has_semantics,
     };
     for (event, range) in events {
-        collector.event(event, from + range.start..from + range.end);
+        let range = from + range.start..from + range.end;
+        collector.follow(&event, &range);
+        collector.event(event, range);
     }
+    collector.end_run();
 }
 
 struct Collector<'a> {
@@ -40,6 +51,16 @@ struct Collector<'a> {
     code: bool,
     /// The note holds no more links.
     is_full: bool,
+    /// The run of inline text that is being read, in the source.
+    run: Option<Range<usize>>,
+    /// Code within the run.
+    code_spans: Vec<Range<usize>>,
+    /// How many list items, quotes and tables are open.
+    items: usize,
+    quotes: usize,
+    tables: usize,
+    /// Whether observations and relations are wanted.
+    has_semantics: bool,
 }
 
 struct OpenLink {
@@ -52,6 +73,57 @@ struct OpenLink {
 }
 
 impl Collector<'_> {
+    /// Keeps the current run: blocks end it, what is inline makes it longer.
+    fn follow(&mut self, event: &Event<'_>, range: &Range<usize>) {
+        let is_inline = match event {
+            Event::Start(tag) => is_inline(&tag.to_end()),
+            Event::End(tag) => is_inline(tag),
+            Event::Html(_) | Event::Rule | Event::DisplayMath(_) => false,
+            _ => !self.code,
+        };
+        if is_inline {
+            let run = self.run.get_or_insert_with(|| range.clone());
+            run.end = run.end.max(range.end);
+            if matches!(event, Event::Code(_)) {
+                self.code_spans.push(range.clone());
+            }
+            return;
+        }
+        self.end_run();
+        let (count, opens) = match event {
+            Event::Start(Tag::Item) => (&mut self.items, true),
+            Event::End(TagEnd::Item) => (&mut self.items, false),
+            Event::Start(Tag::BlockQuote(_)) => (&mut self.quotes, true),
+            Event::End(TagEnd::BlockQuote(_)) => (&mut self.quotes, false),
+            Event::Start(Tag::Table(_)) => (&mut self.tables, true),
+            Event::End(TagEnd::Table) => (&mut self.tables, false),
+            _ => return,
+        };
+        *count = if opens { *count + 1 } else { count.saturating_sub(1) };
+    }
+
+    /// Judges the run that has ended.
+    fn end_run(&mut self) {
+        let Some(run) = self.run.take() else { return };
+        let code_spans = std::mem::take(&mut self.code_spans);
+        if !self.has_semantics || self.tables > 0 {
+            return;
+        }
+        let source = &self.source[run.clone()];
+        if self.quotes == 0 && !self.note.observations_are_full() {
+            let line = self.lines.of(self.source, run.start);
+            if let Some(observation) = semantics::observation(source, line) {
+                self.note.add_observation(observation);
+            }
+        }
+        if self.items > 0 && source.contains("[[") {
+            let masked = masked(source, run.start, &code_spans);
+            if let Some(typed) = semantics::typed_link(&masked) {
+                self.note.set_relation(run.start + typed.at, typed);
+            }
+        }
+    }
+
     fn event(&mut self, event: Event<'_>, range: Range<usize>) {
         match event {
             Event::Start(Tag::Heading { level, .. }) => {
@@ -129,6 +201,29 @@ impl Collector<'_> {
         let label = link.has_label.then_some(link.label.as_str());
         self.is_full = !inline::push_link(self.note, link.kind, link.embed, (target, label), (line, link.at));
     }
+}
+
+/// Whether a tag is part of a line of text.
+fn is_inline(tag: &TagEnd) -> bool {
+    matches!(
+        tag,
+        TagEnd::Emphasis
+            | TagEnd::Strong
+            | TagEnd::Strikethrough
+            | TagEnd::Superscript
+            | TagEnd::Subscript
+            | TagEnd::Link
+            | TagEnd::Image
+    )
+}
+
+/// The run with its code struck out, each byte in its place.
+fn masked(source: &str, start: usize, code_spans: &[Range<usize>]) -> String {
+    let mut masked = source.as_bytes().to_vec();
+    for span in code_spans {
+        masked[span.start - start..span.end - start].fill(b'`');
+    }
+    String::from_utf8(masked).unwrap_or_default()
 }
 
 fn append(out: &mut String, shown: &str, max_bytes: usize) {

@@ -1,7 +1,7 @@
 //! Writing: one transaction of changes, with the sequence number they lead to.
 //!
-//! Owns every INSERT, UPDATE and DELETE but those of the full-text table (`full_text`). A batch that is dropped without
-//! [`Batch::commit`] never was.
+//! Owns the transaction, the notes as wholes, and their moves. A batch that is dropped without [`Batch::commit`] never
+//! was. Does not own the full-text table (`full_text`) nor the rows that hang on a note (`parts`).
 //! Does not parse; what a note means comes in as [`Note`].
 
 use std::sync::MutexGuard;
@@ -11,20 +11,19 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::full_text::Pending;
 use super::{Database, signed, unsigned};
 use crate::error::IndexError;
-use crate::model::{LinkKind, WarningKind};
-use crate::note_path::{is_attachment, is_note, split_extension, stem};
-use crate::parse::{Encoding, Note, RawLink, Text, searchable};
-use crate::resolve::{NameKind, lookup_keys};
+use crate::note_path::is_note;
+use crate::parse::{Encoding, Note, Text};
 use crate::text::fold;
 use crate::text::tokens::flat;
 
 /// Tables keyed by `note_id` that a note fills anew each time.
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     "DELETE FROM name WHERE note_id = ?1",
     "DELETE FROM link WHERE note_id = ?1",
     "DELETE FROM heading WHERE note_id = ?1",
     "DELETE FROM tag WHERE note_id = ?1",
     "DELETE FROM prop WHERE note_id = ?1",
+    "DELETE FROM observation WHERE note_id = ?1",
     "DELETE FROM warning WHERE note_id = ?1",
 ];
 
@@ -114,9 +113,11 @@ impl Batch<'_> {
         };
         let shown = String::from_utf8_lossy(path);
         self.prepare_cached(
-            "INSERT INTO note (id, path, path_key, title, title_flat, mtime_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO note (id, path, path_key, title, title_flat, mtime_ns, type, created_ns, modified_ns)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT (id) DO UPDATE SET title = excluded.title, title_flat = excluded.title_flat,
-             mtime_ns = excluded.mtime_ns",
+             mtime_ns = excluded.mtime_ns, type = excluded.type, created_ns = excluded.created_ns,
+             modified_ns = excluded.modified_ns",
         )?
         .execute(params![
             id,
@@ -124,95 +125,16 @@ impl Batch<'_> {
             fold::key(&shown),
             note.title,
             flat(&note.title),
-            mtime_ns
+            mtime_ns,
+            note.note_type,
+            note.created_ns,
+            note.modified_ns
         ])?;
         self.put_text(id, text, note)?;
         self.put_names(id, &shown, note)?;
         self.put_links(id, &note.links)?;
+        self.put_observations(id, &note.observations)?;
         self.put_parts(id, note)
-    }
-
-    fn put_text(&self, id: i64, text: &Text, note: &Note) -> rusqlite::Result<()> {
-        let headings = joined(note.headings.iter().map(|heading| &heading.text).chain(&note.aliases));
-        let tags = joined(&note.tags);
-        let mut props = String::new();
-        for (_, value) in note
-            .props
-            .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "title" | "tags" | "aliases"))
-        {
-            searchable(value, &mut props);
-        }
-        self.prepare_cached(
-            "INSERT OR REPLACE INTO note_text (note_id, total_bytes, encoding, body_at, headings, tags, props, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            id,
-            signed(text.total_bytes),
-            encoding_code(text.encoding),
-            signed(note.body_at),
-            headings,
-            tags,
-            props,
-            text.text
-        ])?;
-        Ok(())
-    }
-
-    fn put_names(&self, id: i64, shown: &str, note: &Note) -> rusqlite::Result<()> {
-        let mut insert = self.prepare_cached("INSERT OR IGNORE INTO name (key, note_id, kind) VALUES (?1, ?2, ?3)")?;
-        insert.execute(params![fold::key(stem(shown)), id, NameKind::Stem as i64])?;
-        insert.execute(params![fold::key(&note.title), id, NameKind::Title as i64])?;
-        for alias in &note.aliases {
-            insert.execute(params![fold::key(alias), id, NameKind::Alias as i64])?;
-        }
-        Ok(())
-    }
-
-    fn put_links(&self, id: i64, links: &[RawLink]) -> rusqlite::Result<()> {
-        let mut insert = self.prepare_cached(
-            "INSERT INTO link (note_id, ordinal, key, whole_key, target, fragment, alias, kind, embed, is_file, line, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        )?;
-        for (ordinal, link) in links.iter().enumerate() {
-            let (key, whole_key) = lookup_keys(&link.target);
-            insert.execute(params![
-                id,
-                signed(ordinal),
-                key,
-                whole_key,
-                link.target,
-                link.fragment,
-                link.alias,
-                link_code(link.kind),
-                link.embed,
-                is_file(link),
-                link.line,
-                signed(link.at)
-            ])?;
-        }
-        Ok(())
-    }
-
-    fn put_parts(&self, id: i64, note: &Note) -> rusqlite::Result<()> {
-        let mut insert = self.prepare_cached("INSERT INTO heading VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        for (ordinal, heading) in note.headings.iter().enumerate() {
-            insert.execute(params![id, signed(ordinal), heading.level, heading.line, heading.text])?;
-        }
-        let mut insert = self.prepare_cached("INSERT OR IGNORE INTO tag VALUES (?1, ?2, ?3)")?;
-        for tag in &note.tags {
-            insert.execute(params![id, fold::key(tag), tag])?;
-        }
-        let mut insert = self.prepare_cached("INSERT OR REPLACE INTO prop VALUES (?1, ?2, ?3)")?;
-        for (key, value) in &note.props {
-            insert.execute(params![id, key, value.to_string()])?;
-        }
-        let mut insert = self.prepare_cached("INSERT INTO warning VALUES (?1, ?2, ?3, ?4)")?;
-        for (ordinal, remark) in note.remarks.iter().enumerate() {
-            insert.execute(params![id, signed(ordinal), warning_code(remark.kind), remark.message])?;
-        }
-        Ok(())
     }
 
     /// There is no note at `path`.
@@ -234,7 +156,23 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Moves the notes below the directory `from`; only paths change, neither names nor meaning. A note that is at its
+    /// The note at `from` is at `to` now and is the same note; there is none at `to` yet. What it means is written next.
+    pub(crate) fn move_note(&mut self, from: &[u8], to: &[u8]) -> Result<(), IndexError> {
+        let moved = self
+            .id_of(from)
+            .and_then(|id| id.map_or(Ok(()), |id| self.rename(id, to)));
+        moved.map_err(self.failed("move a note"))
+    }
+
+    /// The paths of all notes.
+    pub(crate) fn paths(&self) -> Result<Vec<Vec<u8>>, IndexError> {
+        let paths = self
+            .prepare_cached("SELECT path FROM note ORDER BY id")
+            .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect());
+        paths.map_err(self.failed("list the notes"))
+    }
+
+    /// Moves the notes below the directory `from`; only paths and the permalinks they make change, no meaning. A note that is at its
     /// destination already is kept.
     pub(crate) fn move_folder(&mut self, from: &[u8], to: &[u8]) -> Result<(), IndexError> {
         let moved = if is_below(from, to) || is_below(to, from) {
@@ -274,7 +212,7 @@ impl Batch<'_> {
         let path_key = fold::key(&String::from_utf8_lossy(path));
         let mut update = self.prepare_cached("UPDATE note SET path = ?2, path_key = ?3 WHERE id = ?1")?;
         update.execute(params![id, path, path_key])?;
-        Ok(())
+        self.put_slug(id, &String::from_utf8_lossy(path))
     }
 
     /// Whether there is a note at `path`.
@@ -297,10 +235,23 @@ impl Batch<'_> {
     /// Forgets every note.
     pub(crate) fn clear(&mut self) -> Result<(), IndexError> {
         let tables = "DELETE FROM note; DELETE FROM note_text; DELETE FROM name; DELETE FROM link; DELETE FROM heading;
-            DELETE FROM tag; DELETE FROM prop; DELETE FROM warning;
+            DELETE FROM tag; DELETE FROM prop; DELETE FROM warning; DELETE FROM observation;
             INSERT INTO full_text (full_text) VALUES ('delete-all')";
         self.pending = Pending::default();
         self.execute_batch(tables).map_err(self.failed("clear"))
+    }
+
+    /// Notes that all texts are parsed as this program parses them, and keeps the sequence number.
+    pub(crate) fn commit_parsed(self, version: i64) -> Result<(), IndexError> {
+        let seq = self
+            .prepare_cached("UPDATE state SET value = ?1 WHERE key = 'parse_version'")
+            .and_then(|mut update| update.execute([version]))
+            .and_then(|_| {
+                self.prepare_cached("SELECT value FROM state WHERE key = 'indexed_seq'")?
+                    .query_row([], |row| row.get(0))
+            });
+        let seq = seq.map_err(self.failed("stamp a batch"))?;
+        self.commit(unsigned(seq))
     }
 
     /// Makes the batch durable, together with the sequence number it leads to.
@@ -367,38 +318,10 @@ fn read_text(row: &Row<'_>) -> rusqlite::Result<(Text, i64)> {
     ))
 }
 
-fn joined<'a>(parts: impl IntoIterator<Item = &'a String>) -> String {
-    parts.into_iter().map(String::as_str).collect::<Vec<_>>().join("\n")
-}
-
-/// A Markdown link with any extension but a note's names a file; a wiki link only with a known one.
-fn is_file(link: &RawLink) -> bool {
-    let (bare, note_extension) = split_extension(&link.target);
-    let has_extension = std::path::Path::new(bare).extension().is_some();
-    note_extension.is_none() && (is_attachment(bare) || link.kind == LinkKind::Markdown && has_extension)
-}
-
-fn encoding_code(encoding: Encoding) -> i64 {
+pub(super) fn encoding_code(encoding: Encoding) -> i64 {
     match encoding {
         Encoding::Utf8 => 0,
         Encoding::Lossy => 1,
         Encoding::Utf16 => 2,
-    }
-}
-
-fn link_code(kind: LinkKind) -> i64 {
-    match kind {
-        LinkKind::Wiki => 0,
-        LinkKind::Markdown => 1,
-    }
-}
-
-fn warning_code(kind: WarningKind) -> i64 {
-    match kind {
-        WarningKind::NotUtf8 => 0,
-        WarningKind::TooLarge => 1,
-        WarningKind::Frontmatter => 2,
-        WarningKind::TooMany => 3,
-        WarningKind::Parser => 4,
     }
 }

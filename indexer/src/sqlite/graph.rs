@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use super::{Snapshot, offset, unsigned};
 use crate::error::IndexError;
 use crate::model::LinkKind;
-use crate::resolve::{Candidate, NameKind};
+use crate::resolve::{Candidate, LookupKeys, NameKind};
 use crate::text::{clip, floor_boundary};
 
 /// Of a line longer than this, only the part around the link is shown, in bytes.
@@ -22,8 +22,9 @@ pub(crate) struct OutboundRow {
     pub(crate) fragment: Option<String>,
     pub(crate) alias: Option<String>,
     pub(crate) line: u32,
-    pub(crate) key: String,
-    pub(crate) whole_key: Option<String>,
+    pub(crate) keys: LookupKeys,
+    pub(crate) relation: Option<String>,
+    pub(crate) context: Option<String>,
 }
 
 /// A link that may lead to a note, with the note it is in.
@@ -35,7 +36,8 @@ pub(crate) struct InboundRow {
     pub(crate) at: usize,
 }
 
-const LINK_COLUMNS: &str = "l.kind, l.embed, l.is_file, l.target, l.fragment, l.alias, l.line, l.key, l.whole_key";
+const LINK_COLUMNS: &str = "l.kind, l.embed, l.is_file, l.target, l.fragment, l.alias, l.line, l.key, l.whole_key,
+    l.slug_key, l.relation, l.context";
 
 impl Snapshot<'_> {
     /// The id of the note at `path`.
@@ -65,28 +67,47 @@ impl Snapshot<'_> {
              UNION
              SELECT {LINK_COLUMNS}, l.note_id, note.path, l.at FROM link l JOIN note ON note.id = l.note_id
              WHERE l.whole_key IN (SELECT key FROM name WHERE note_id = ?1)
+             UNION
+             SELECT {LINK_COLUMNS}, l.note_id, note.path, l.at FROM link l JOIN note ON note.id = l.note_id
+             WHERE l.slug_key IN (SELECT key FROM name WHERE note_id = ?1)
              ORDER BY note.path, l.at"
         );
         self.run("read backlinks", |connection| {
             let mut select = connection.prepare_cached(&sql)?;
-            let rows = select.query_map([note_id], |row| {
-                Ok(InboundRow {
-                    link: outbound(row)?,
-                    note_id: row.get(9)?,
-                    path: row.get(10)?,
-                    at: offset(row.get(11)?),
-                })
-            })?;
+            let rows = select.query_map([note_id], inbound)?;
             rows.collect()
         })
     }
 
+    /// Hands over every link that may lead to a note, by the path of its note, then by its place there.
+    pub(crate) fn each_link(
+        &self,
+        mut take: impl FnMut(InboundRow) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        let sql = format!(
+            "SELECT {LINK_COLUMNS}, l.note_id, note.path, l.at FROM note JOIN link l ON note.id = l.note_id
+             WHERE l.is_file = 0 ORDER BY note.path, l.ordinal"
+        );
+        let mut failed = None;
+        self.run("read links", |connection| {
+            let mut select = connection.prepare_cached(&sql)?;
+            for row in select.query_map([], inbound)? {
+                if let Err(error) = take(row?) {
+                    failed = Some(error);
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
     /// The notes that bear one of the names.
-    pub(crate) fn candidates(&self, key: &str, whole_key: Option<&str>) -> Result<Vec<Candidate>, IndexError> {
+    pub(crate) fn candidates(&self, keys: &LookupKeys) -> Result<Vec<Candidate>, IndexError> {
         self.run("resolve a link", |connection| {
-            let mut found = named(connection, key)?;
-            if let Some(whole_key) = whole_key {
-                found.append(&mut named(connection, whole_key)?);
+            let mut found = named(connection, &keys.name)?;
+            for key in [&keys.whole, &keys.slug].into_iter().flatten() {
+                found.append(&mut named(connection, key)?);
             }
             Ok(found)
         })
@@ -124,7 +145,9 @@ fn named(connection: &Connection, key: &str) -> rusqlite::Result<Vec<Candidate>>
         let kind = match row.get(1)? {
             0 => NameKind::Stem,
             1 => NameKind::Title,
-            _ => NameKind::Alias,
+            2 => NameKind::Alias,
+            3 => NameKind::Permalink,
+            _ => NameKind::Slug,
         };
         let name_key = key.to_owned();
         Ok(Candidate {
@@ -147,8 +170,22 @@ fn outbound(row: &Row<'_>) -> rusqlite::Result<OutboundRow> {
         fragment: row.get(4)?,
         alias: row.get(5)?,
         line: row.get(6)?,
-        key: row.get(7)?,
-        whole_key: row.get(8)?,
+        keys: LookupKeys {
+            name: row.get(7)?,
+            whole: row.get(8)?,
+            slug: row.get(9)?,
+        },
+        relation: row.get(10)?,
+        context: row.get(11)?,
+    })
+}
+
+fn inbound(row: &Row<'_>) -> rusqlite::Result<InboundRow> {
+    Ok(InboundRow {
+        link: outbound(row)?,
+        note_id: row.get(12)?,
+        path: row.get(13)?,
+        at: offset(row.get(14)?),
     })
 }
 

@@ -23,6 +23,21 @@ impl Snapshot<'_> {
         })
     }
 
+    /// How its texts were parsed; 0 for an index of before.
+    pub(crate) fn parse_version(&self) -> Result<i64, IndexError> {
+        self.run("read its state", |connection| {
+            let sql = "SELECT value FROM state WHERE key = 'parse_version'";
+            connection.query_row(sql, [], |row| row.get(0))
+        })
+    }
+
+    /// How many notes there are.
+    pub(crate) fn note_count(&self) -> Result<u64, IndexError> {
+        self.run("count the notes", |connection| {
+            number(connection, "SELECT count(*) FROM note")
+        })
+    }
+
     /// Counts, without the unresolved links and the size.
     pub(crate) fn counts(&self) -> Result<IndexStats, IndexError> {
         self.run("count", |connection| {
@@ -37,18 +52,25 @@ impl Snapshot<'_> {
         })
     }
 
-    /// Links whose name no note bears. Links that name a place as well are left to [`Snapshot::placed_links`].
+    /// Links whose name no note bears. Those that names alone do not settle are left to [`Snapshot::placed_links`].
     pub(crate) fn unnamed_links(&self) -> Result<u64, IndexError> {
         let sql = "SELECT coalesce(sum(found), 0) FROM
-            (SELECT key, count(*) AS found FROM link WHERE is_file = 0 AND whole_key IS NULL GROUP BY key) AS wanted
-            WHERE NOT EXISTS (SELECT 1 FROM name WHERE name.key = wanted.key)";
+            (SELECT key, slug_key, count(*) AS found FROM link WHERE is_file = 0 AND whole_key IS NULL
+             GROUP BY key, slug_key) AS wanted
+            WHERE NOT EXISTS (SELECT 1 FROM name WHERE name.key = wanted.key)
+            AND NOT EXISTS (SELECT 1 FROM name WHERE name.key = wanted.slug_key)";
         self.run("count unresolved links", |connection| number(connection, sql))
     }
 
-    /// The links that name more than a file name, those of one note and target together.
+    /// The links that name more than a file name, call a permalink or a title that several notes have; those of one
+    /// note and target together.
     pub(crate) fn placed_links(&self) -> Result<Vec<PlacedLinks>, IndexError> {
-        let sql = "SELECT l.kind, l.target, note.path, count(*) FROM link l JOIN note ON note.id = l.note_id
-            WHERE l.whole_key IS NOT NULL AND l.is_file = 0 GROUP BY l.kind, l.target, note.id";
+        let sql = "WITH unsettled AS (SELECT key FROM name WHERE kind <> 0
+                AND key NOT IN (SELECT key FROM name WHERE kind = 0))
+            SELECT l.kind, l.target, note.path, count(*) FROM link l JOIN note ON note.id = l.note_id
+            WHERE l.is_file = 0 AND (l.whole_key IS NOT NULL OR l.key IN unsettled
+                OR l.slug_key IN (SELECT key FROM name) AND l.key NOT IN (SELECT key FROM name))
+            GROUP BY l.kind, l.target, note.id";
         self.run("count unresolved links", |connection| {
             let mut select = connection.prepare_cached(sql)?;
             let rows = select.query_map([], |row| {
@@ -64,10 +86,20 @@ impl Snapshot<'_> {
         })
     }
 
-    /// The first `limit` warnings, by path.
+    /// The first `limit` warnings, by path; among them the notes whose permalink a note before them has.
     pub(crate) fn warnings(&self, limit: usize) -> Result<Vec<Warning>, IndexError> {
-        let sql = "SELECT note.path, warning.kind, warning.message FROM warning JOIN note ON note.id = warning.note_id
-            ORDER BY note.path, warning.ordinal LIMIT ?1";
+        let sql = "SELECT path, kind, message, ordinal FROM
+                (SELECT note.path, warning.kind, warning.message, warning.ordinal
+                 FROM warning JOIN note ON note.id = warning.note_id
+                 UNION ALL
+                 SELECT second.path, 6, 'The permalink ' || second.permalink || ' is also that of '
+                    || CAST(min(first.path) AS TEXT), -1
+                 FROM name JOIN note second ON second.id = name.note_id
+                 JOIN note first ON first.permalink = second.permalink AND first.id <> second.id
+                 WHERE name.kind = 3 AND (first.path < second.path
+                    OR NOT EXISTS (SELECT 1 FROM name own WHERE own.note_id = first.id AND own.kind = 3))
+                 GROUP BY second.id)
+            ORDER BY path, ordinal LIMIT ?1";
         self.run("read warnings", |connection| {
             let mut select = connection.prepare_cached(sql)?;
             let limit = signed(limit);
@@ -109,6 +141,8 @@ fn warning_kind(code: i64) -> WarningKind {
         1 => WarningKind::TooLarge,
         2 => WarningKind::Frontmatter,
         3 => WarningKind::TooMany,
-        _ => WarningKind::Parser,
+        4 => WarningKind::Parser,
+        5 => WarningKind::Property,
+        _ => WarningKind::Permalink,
     }
 }

@@ -1,8 +1,8 @@
 //! The tables, and how an older file becomes a newer one.
 //!
-//! Owns the numbered migrations: `user_version` counts how many a file has had; each runs in its own transaction. A
-//! migration that changes what notes mean empties the tables and sets `indexed_seq` to 0, so that all is read again.
-//! Observations and relations will be tables of a later migration, keyed by `note_id` like the rest.
+//! Owns the numbered migrations: `user_version` counts how many a file has had; each runs in its own transaction. What
+//! notes mean is versioned apart (`parse_version` in `state`): after a change of that, the texts that the index holds are
+//! parsed again, and nothing is fetched. `indexer/SCHEMA.md` describes the result to those who read it.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ const APPLICATION_ID: i64 = 0x6e66_6978;
 /// The weights of a match in the columns of `full_text`: title, path, headings, tags, body, props.
 const RANK: &str = "bm25(10.0, 3.0, 5.0, 5.0, 1.0, 2.0)";
 
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 const V1: &str = "
 CREATE TABLE state (
@@ -115,6 +115,61 @@ CREATE VIRTUAL TABLE full_text USING fts5 (
   tokenize = 'unicode61 remove_diacritics 2'
 );
 INSERT INTO full_text (full_text, rank) VALUES ('hashsize', 8388608);
+";
+
+/// The knowledge graph. The columns of old rows are filled by parsing their texts again.
+const V2: &str = "
+INSERT INTO state VALUES ('parse_version', 0);
+
+ALTER TABLE note ADD COLUMN type TEXT NOT NULL DEFAULT 'note';
+ALTER TABLE note ADD COLUMN permalink TEXT NOT NULL DEFAULT '';  -- the author's, else a slug of the path
+ALTER TABLE note ADD COLUMN created_ns INTEGER;                  -- as the frontmatter says
+ALTER TABLE note ADD COLUMN modified_ns INTEGER;                 -- as the frontmatter says
+CREATE INDEX note_by_type ON note (type COLLATE NOCASE);
+CREATE INDEX note_by_permalink ON note (permalink);
+CREATE INDEX note_by_time ON note (coalesce(modified_ns, mtime_ns));
+
+ALTER TABLE link ADD COLUMN slug_key TEXT;  -- the target as a permalink, where it differs from both other keys
+ALTER TABLE link ADD COLUMN relation TEXT;  -- the type a list item gives it; NULL is links_to
+ALTER TABLE link ADD COLUMN context TEXT;
+CREATE INDEX link_by_slug_key ON link (slug_key) WHERE slug_key IS NOT NULL;
+
+CREATE TABLE observation (
+  note_id INTEGER NOT NULL,
+  ordinal INTEGER NOT NULL,
+  category TEXT NOT NULL,
+  category_key TEXT NOT NULL,  -- folded
+  content TEXT NOT NULL,
+  context TEXT,
+  tags TEXT NOT NULL,          -- JSON list
+  line INTEGER NOT NULL,
+  PRIMARY KEY (note_id, ordinal)
+) WITHOUT ROWID;
+CREATE INDEX observation_by_category ON observation (category_key);
+
+CREATE VIEW notes AS
+  SELECT id, CAST(path AS TEXT) AS path, title, type, permalink,
+    strftime('%Y-%m-%dT%H:%M:%SZ', created_ns / 1000000000, 'unixepoch') AS created,
+    strftime('%Y-%m-%dT%H:%M:%SZ', coalesce(modified_ns, mtime_ns) / 1000000000, 'unixepoch') AS modified,
+    (SELECT total_bytes FROM note_text WHERE note_id = id) AS bytes
+  FROM note;
+CREATE VIEW links AS
+  SELECT CAST(note.path AS TEXT) AS path, link.line, CASE link.kind WHEN 0 THEN 'wiki' ELSE 'markdown' END AS kind,
+    coalesce(link.relation, 'links_to') AS relation, link.target, link.fragment, link.alias, link.context, link.embed
+  FROM link JOIN note ON note.id = link.note_id;
+CREATE VIEW observations AS
+  SELECT CAST(note.path AS TEXT) AS path, observation.line, observation.category, observation.content,
+    observation.context, observation.tags
+  FROM observation JOIN note ON note.id = observation.note_id;
+CREATE VIEW tags AS
+  SELECT CAST(note.path AS TEXT) AS path, tag.name AS tag FROM tag JOIN note ON note.id = tag.note_id;
+CREATE VIEW properties AS
+  SELECT CAST(note.path AS TEXT) AS path, prop.key, json_extract(prop.value, '$') AS value,
+    json_type(prop.value) AS type
+  FROM prop JOIN note ON note.id = prop.note_id;
+CREATE VIEW headings AS
+  SELECT CAST(note.path AS TEXT) AS path, heading.line, heading.level, heading.text
+  FROM heading JOIN note ON note.id = heading.note_id;
 ";
 
 /// Checks that the file is ours to use and brings it to the newest schema.

@@ -1,19 +1,21 @@
 //! Full-text search: a query as an FTS5 expression, the best rows, and their text.
 //!
 //! Owns the translation of [`Query`] (every word of it inside an FTS5 string, so that nothing is syntax) and the
-//! ranking: notes whose title is the query, then bm25 with the weights of `schema`. Does not cut snippets.
+//! ranking: notes whose title is the query, then bm25 with the weights of `schema`. Does not cut snippets, nor filter by
+//! anything but words (`filter`).
 //!
 //! Matching is cheap and bm25 is not (some µs for each note and word), and for words that most notes have it says
 //! little. So a query with more than [`MAX_RANKED`] matches is answered by where the words are ([`Tier`]) instead.
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::filter::allowed;
 use super::{Snapshot, offset, signed};
 use crate::error::IndexError;
 use crate::query::{Prefix, Query, Term};
-use crate::text::{fold, segment, tokens};
+use crate::text::{segment, tokens};
 
 /// Notes with one title that are put first; more than this are ranked like the rest.
 const MAX_EXACT_TITLES: usize = 8;
@@ -66,39 +68,6 @@ fn read_hit(connection: &Connection, id: i64, score: f64) -> rusqlite::Result<Hi
             body_at: offset(row.get(3)?),
         })
     })
-}
-
-/// The notes that pass the filters, by path if there are no words to rank by; `None` if there are no filters.
-fn allowed(connection: &Connection, query: &Query) -> rusqlite::Result<Option<Vec<i64>>> {
-    let mut sql = "SELECT id FROM note WHERE true".to_owned();
-    let mut values = Vec::new();
-    let tagged = "(SELECT note_id FROM tag WHERE key = ? OR (key > ? || '/' AND key < ? || '0'))";
-    for (tags, within) in [(&query.tags, "IN"), (&query.unwanted_tags, "NOT IN")] {
-        for tag in tags {
-            sql.push_str(&format!(" AND id {within} {tagged}"));
-            values.extend([fold::key(tag), fold::key(tag), fold::key(tag)]);
-        }
-    }
-    for (paths, found) in [(&query.paths, "> 0"), (&query.unwanted_paths, "= 0")] {
-        for path in paths {
-            sql.push_str(&format!(" AND instr(path_key, ?) {found}"));
-            values.push(fold::key(path));
-        }
-    }
-    // Only unwanted words: everything but what they find.
-    if query.wanted.is_empty() && !query.unwanted.is_empty() {
-        sql.push_str(" AND id NOT IN (SELECT rowid FROM full_text WHERE full_text MATCH ?)");
-        values.push(any_of(&query.unwanted));
-    }
-    if values.is_empty() {
-        return Ok(None);
-    }
-    if query.wanted.is_empty() {
-        sql.push_str(" ORDER BY path");
-    }
-    let mut statement = connection.prepare_cached(&sql)?;
-    let ids = statement.query_map(params_from_iter(values), |row| row.get(0))?;
-    ids.collect::<rusqlite::Result<Vec<i64>>>().map(Some)
 }
 
 /// An id and its score, higher is better.
@@ -317,7 +286,7 @@ fn all_of(terms: &[Term], as_text: fn(&Term) -> String) -> String {
     terms.iter().map(as_text).collect::<Vec<_>>().join(" AND ")
 }
 
-fn any_of(terms: &[Term]) -> String {
+pub(super) fn any_of(terms: &[Term]) -> String {
     terms.iter().map(cheap_term).collect::<Vec<_>>().join(" OR ")
 }
 

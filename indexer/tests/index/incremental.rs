@@ -4,26 +4,11 @@ use std::collections::BTreeMap;
 
 use notefs_indexer::{Change, Hit, Index};
 
-use super::{Fixture, moved, put};
+use super::{Fixture, Random, moved, put};
 
 const ROUNDS: u64 = 12;
 const BATCHES: u64 = 25;
 const SEED_VARIABLE: &str = "NOTEFS_INDEX_SEED";
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn pick(&mut self, of: &[&'static str]) -> &'static str {
-        of[(self.next() % of.len() as u64) as usize]
-    }
-}
 
 const FOLDERS: [&str; 6] = ["", "a/", "b/", "a/c/", "b/Deep/er/", "a b/"];
 const NAMES: [&str; 8] = [
@@ -48,7 +33,7 @@ const WORDS: [&str; 10] = [
     "note",
     "zeta",
 ];
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 20] = [
     "[[foo]]",
     "[[Bar]]",
     "[[a/c/foo]]",
@@ -63,11 +48,19 @@ const TARGETS: [&str; 14] = [
     "![[bar.txt]]",
     "[[x.y]]",
     "![[pic.png]]",
+    "\n- needs [[foo]] (why)\n",
+    "\n- \"part of\" [[Title beta]]\n",
+    "\n- [fact] of [[foo]] #t3 (here)\n",
+    "[[u-ni]] [[a-b/foo]]",
+    "[[Own/Link]]",
+    "[[own_link]]",
 ];
 
 fn text(random: &mut Random) -> String {
     let mut text = String::new();
-    match random.next() % 6 {
+    match random.next() % 8 {
+        3 => text.push_str("---\npermalink: Own/Link\ntype: thing\nmodified: 2026-01-02\n---\n"),
+        4 => text.push_str("---\npermalink: own-link\ncreated: never\nn: 5\n---\n"),
         0 => text.push_str("---\naliases: [nick]\ntags: [t1, T2/sub]\nkey: value\n---\n"),
         1 => text.push_str("---\nbroken: [\n---\n"),
         2 => text.push_str(&format!("---\ntitle: Title {}\n---\n", random.pick(&WORDS))),
@@ -163,7 +156,21 @@ fn answers(index: &Index, model: &Model) -> Vec<String> {
             "{path} backlinks {:?}",
             index.backlinks(path.as_bytes()).unwrap()
         ));
+        answers.push(format!(
+            "{path} is {:?}",
+            index.context(path.as_bytes(), 3, 100).unwrap()
+        ));
     }
+    answers.push(format!("graph {:?}", index.graph(1_000).unwrap()));
+    answers.push(format!("orphans {:?}", index.orphans(1_000).unwrap()));
+    answers.push(format!("unresolved {:?}", index.unresolved(1_000).unwrap()));
+    answers.push(format!("recent {:?}", index.recent(b"", 1_000).unwrap()));
+    let unresolved: u64 = index.unresolved(1_000).unwrap().iter().map(|name| name.count).sum();
+    assert_eq!(
+        unresolved,
+        index.stats().unwrap().unresolved_links,
+        "counted and listed"
+    );
     answers.push(format!("tags {:?}", index.tags().unwrap()));
     answers.push(format!("warnings {:?}", index.warnings(1_000).unwrap()));
     let stats = index.stats().unwrap();
@@ -193,6 +200,10 @@ fn answers(index: &Index, model: &Model) -> Vec<String> {
         "nick",
         "foo",
         "alpha -beta",
+        "type:thing",
+        "category:fact",
+        "prop:n>4",
+        "after:2026 -prop:n",
     ];
     for query in queries {
         let mut hits = index.search(query, 1_000, 0).unwrap();
@@ -215,10 +226,7 @@ fn shown(hit: &Hit) -> String {
 
 #[test]
 fn incremental_equals_rebuilt() {
-    let given = std::env::var(SEED_VARIABLE).ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
-    println!("{SEED_VARIABLE}={seed}");
-    let mut random = Random(seed);
+    let (seed, mut random) = Random::from_environment(SEED_VARIABLE);
     for _ in 0..ROUNDS {
         let mut model = Model::default();
         let fixture = Fixture::new();

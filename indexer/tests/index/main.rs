@@ -5,7 +5,10 @@
 mod file;
 mod hostile;
 mod incremental;
+mod knowledge;
 mod links;
+mod query;
+mod random_bytes;
 mod search;
 
 use notefs_indexer::{Change, Index};
@@ -63,6 +66,31 @@ impl Fixture {
     fn inbound(&self, path: &str) -> Vec<(String, u32)> {
         let links = self.index.backlinks(path.as_bytes()).unwrap().into_iter();
         links.map(|link| (link.path, link.line)).collect()
+    }
+}
+
+/// Random numbers that a seed repeats.
+struct Random(u64);
+
+impl Random {
+    /// With the seed that an environment variable gives, else a new one; it is printed.
+    #[allow(clippy::print_stdout, reason = "whoever sees a test fail needs its seed")]
+    fn from_environment(variable: &str) -> (u64, Self) {
+        let given = std::env::var(variable).ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
+        println!("{variable}={seed}");
+        (seed, Self(seed))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn pick(&mut self, of: &[&'static str]) -> &'static str {
+        of[(self.next() % of.len() as u64) as usize]
     }
 }
 

@@ -14,13 +14,20 @@ use std::time::Duration;
     override_usage = "notefs search [OPTIONS] [DIR] QUERY",
     after_help = "\
 All words must occur, the last one also as the beginning of a word. \"two words\" is an exact phrase,
-word* matches beginnings, -word must not occur; tag:x, path:x and title:x narrow it down.
+word* matches beginnings, -word must not occur. These narrow it down, each also with a minus or \"quotes\":
+  tag:x         the tag x, or one below it         before:DATE   last changed before (2026, 2026-01, 2026-01-31)
+  path:x        x somewhere in the path            after:DATE    last changed then or later, in UTC
+  title:x       x in the title                     category:x    with an observation of this category
+  type:x        of this type                       prop:KEY      with this key in its frontmatter; also
+                                                   prop:KEY=VALUE, and with < <= > >=
 Exits with 1 if nothing is found.
 
 Examples:
   notefs search fuse
   notefs search ~/notes '\"object storage\" tigr*'
   notefs search ~/notes/projects kernel --limit 5
+  notefs search 'type:meeting after:2026-01 category:decision -tag:private'
+  notefs search 'prop:priority>3' --limit 20 --offset 20
   notefs search fuse --json | jq -r '.hits[].path'"
 )]
 pub(crate) struct SearchArgs {
@@ -30,6 +37,9 @@ pub(crate) struct SearchArgs {
     /// At most this many notes
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) limit: u32,
+    /// Leave out the first so many, to see the next page
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(crate) offset: u32,
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -17,7 +17,14 @@ fn requests_survive_the_wire() {
         Request::Search {
             query: "\"object storage\"\n".into(),
             limit: 20,
+            offset: 40,
             below: Vec::new(),
+        },
+        Request::Know {
+            question: Question::Recent {
+                below: Vec::new(),
+                limit: 5,
+            },
         },
         Request::Events { below: b"a".to_vec() },
         Request::Unmount { timeout_ms: 1 },

@@ -1,0 +1,177 @@
+//! The rows that hang on a note: its text, names, links, observations and the rest.
+//!
+//! Owns their INSERTs and the numbers that stand for kinds. Does not own the transaction they are written in (`batch`).
+
+use rusqlite::params;
+
+use super::batch::encoding_code;
+use super::{Batch, signed};
+use crate::model::{LinkKind, WarningKind};
+use crate::note_path::{is_attachment, split_extension, stem};
+use crate::parse::{Note, Observation, RawLink, Text, searchable};
+use crate::resolve::{LookupKeys, NameKind};
+use crate::text::fold;
+use crate::text::slug::slug;
+
+impl Batch<'_> {
+    pub(super) fn put_text(&self, id: i64, text: &Text, note: &Note) -> rusqlite::Result<()> {
+        let headings = joined(note.headings.iter().map(|heading| &heading.text).chain(&note.aliases));
+        let tags = joined(&note.tags);
+        let mut props = String::new();
+        for (_, value) in note
+            .props
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "title" | "tags" | "aliases"))
+        {
+            searchable(value, &mut props);
+        }
+        self.prepare_cached(
+            "INSERT OR REPLACE INTO note_text (note_id, total_bytes, encoding, body_at, headings, tags, props, text)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            id,
+            signed(text.total_bytes),
+            encoding_code(text.encoding),
+            signed(note.body_at),
+            headings,
+            tags,
+            props,
+            text.text
+        ])?;
+        Ok(())
+    }
+
+    pub(super) fn put_names(&self, id: i64, shown: &str, note: &Note) -> rusqlite::Result<()> {
+        self.put_name(id, stem(shown), NameKind::Stem)?;
+        self.put_name(id, &note.title, NameKind::Title)?;
+        for alias in &note.aliases {
+            self.put_name(id, alias, NameKind::Alias)?;
+        }
+        if let Some(permalink) = &note.permalink {
+            self.put_name(id, permalink, NameKind::Permalink)?;
+            let mut update = self.prepare_cached("UPDATE note SET permalink = ?2 WHERE id = ?1")?;
+            update.execute(params![id, permalink])?;
+        }
+        self.put_slug(id, shown)
+    }
+
+    /// The permalink that the path makes; an author's own stays before it.
+    pub(super) fn put_slug(&self, id: i64, shown: &str) -> rusqlite::Result<()> {
+        let slug = slug(split_extension(shown).0);
+        self.prepare_cached("DELETE FROM name WHERE note_id = ?1 AND kind = ?2")?
+            .execute(params![id, NameKind::Slug as i64])?;
+        if !slug.is_empty() {
+            self.put_name(id, &slug, NameKind::Slug)?;
+        }
+        self.prepare_cached(
+            "UPDATE note SET permalink = ?2
+             WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM name WHERE note_id = ?1 AND kind = ?3)",
+        )?
+        .execute(params![id, slug, NameKind::Permalink as i64])?;
+        Ok(())
+    }
+
+    fn put_name(&self, id: i64, name: &str, kind: NameKind) -> rusqlite::Result<()> {
+        let mut insert = self.prepare_cached("INSERT OR IGNORE INTO name (key, note_id, kind) VALUES (?1, ?2, ?3)")?;
+        insert.execute(params![fold::key(name), id, kind as i64])?;
+        Ok(())
+    }
+
+    pub(super) fn put_links(&self, id: i64, links: &[RawLink]) -> rusqlite::Result<()> {
+        let mut insert = self.prepare_cached(
+            "INSERT INTO link (note_id, ordinal, key, whole_key, target, fragment, alias, kind, embed, is_file, line, at,
+             slug_key, relation, context)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        )?;
+        for (ordinal, link) in links.iter().enumerate() {
+            let keys = LookupKeys::of(link.kind, &link.target);
+            insert.execute(params![
+                id,
+                signed(ordinal),
+                keys.name,
+                keys.whole,
+                link.target,
+                link.fragment,
+                link.alias,
+                link_code(link.kind),
+                link.embed,
+                is_file(link),
+                link.line,
+                signed(link.at),
+                keys.slug,
+                link.relation,
+                link.context
+            ])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_observations(&self, id: i64, observations: &[Observation]) -> rusqlite::Result<()> {
+        let mut insert = self.prepare_cached("INSERT INTO observation VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+        for (ordinal, observation) in observations.iter().enumerate() {
+            insert.execute(params![
+                id,
+                signed(ordinal),
+                observation.category,
+                fold::key(&observation.category),
+                observation.content,
+                observation.context,
+                serde_json::Value::from(observation.tags.as_slice()).to_string(),
+                observation.line
+            ])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_parts(&self, id: i64, note: &Note) -> rusqlite::Result<()> {
+        let mut insert = self.prepare_cached("INSERT INTO heading VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        for (ordinal, heading) in note.headings.iter().enumerate() {
+            insert.execute(params![id, signed(ordinal), heading.level, heading.line, heading.text])?;
+        }
+        let mut insert = self.prepare_cached("INSERT OR IGNORE INTO tag VALUES (?1, ?2, ?3)")?;
+        for tag in &note.tags {
+            insert.execute(params![id, fold::key(tag), tag])?;
+        }
+        let mut insert = self.prepare_cached("INSERT OR REPLACE INTO prop VALUES (?1, ?2, ?3)")?;
+        for (key, value) in &note.props {
+            insert.execute(params![id, key, value.to_string()])?;
+        }
+        let mut insert = self.prepare_cached("INSERT INTO warning VALUES (?1, ?2, ?3, ?4)")?;
+        for (ordinal, remark) in note.remarks.iter().enumerate() {
+            insert.execute(params![id, signed(ordinal), warning_code(remark.kind), remark.message])?;
+        }
+        Ok(())
+    }
+}
+
+fn joined<'a>(parts: impl IntoIterator<Item = &'a String>) -> String {
+    parts.into_iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+}
+
+/// A Markdown link with any extension but a note's names a file; a wiki link only with a known one.
+fn is_file(link: &RawLink) -> bool {
+    let (bare, note_extension) = split_extension(&link.target);
+    let has_extension = std::path::Path::new(bare).extension().is_some();
+    note_extension.is_none() && (is_attachment(bare) || link.kind == LinkKind::Markdown && has_extension)
+}
+
+fn link_code(kind: LinkKind) -> i64 {
+    match kind {
+        LinkKind::Wiki => 0,
+        LinkKind::Markdown => 1,
+    }
+}
+
+fn warning_code(kind: WarningKind) -> i64 {
+    match kind {
+        WarningKind::NotUtf8 => 0,
+        WarningKind::TooLarge => 1,
+        WarningKind::Frontmatter => 2,
+        WarningKind::TooMany => 3,
+        WarningKind::Parser => 4,
+        WarningKind::Property => 5,
+        // Found when asked for, and never stored.
+        WarningKind::Permalink => 6,
+    }
+}
