@@ -52,7 +52,7 @@ pub(crate) struct ConfigFile {
 }
 
 /// The keys, in the order in which a hint tells them.
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 25] = [
     "store",
     "dir",
     "cache",
