@@ -132,7 +132,7 @@ impl Replica {
                 let info = listed.object?;
                 Some((info.last_modified, info.size, ObjectKey::parse(&listed.key).ok()?))
             }));
-            objects.sort_by(|one, other| one.0.cmp(&other.0));
+            objects.sort_by_key(|one| one.0);
             objects.drain(..objects.len().saturating_sub(OBJECTS_MAX));
         }
         Ok(within(objects))
