@@ -190,11 +190,8 @@ impl Mount {
         replica.start();
         let filesystem = Filesystem::new(replica.clone(), runtime.handle().clone());
         let filesystem = Arc::new(filesystem.stored_on_sync(plan.stored_on_sync));
-        let events = filesystem.events().clone();
         let front_end = Arc::new(FrontEnd::start(plan, &store_name, filesystem.clone())?);
-        if let Some(underneath) = &underneath {
-            underneath.seal();
-        }
+        underneath.iter().for_each(Underneath::seal);
         let record = record_of(plan, (store_name, socket), underneath.as_ref());
         registry.add(&record)?;
         let remaining = Arc::new(Remaining::default());
@@ -209,7 +206,7 @@ impl Mount {
             runtime: runtime.handle().clone(),
             remaining: remaining.clone(),
             ends: ends.clone(),
-            events: events.clone(),
+            events: filesystem.events().clone(),
         };
         let connections = server::serve(listener, Arc::new(desk))?;
         let mount = Mount {
@@ -218,13 +215,13 @@ impl Mount {
             replica,
             bridge,
             front_end,
+            events: filesystem.events().clone(),
             filesystem,
             remounts: Remounts::default(),
             underneath,
             registry,
             connections,
             remaining,
-            events,
             observed,
         };
         mount.watch_session(&ends);
