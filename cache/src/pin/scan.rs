@@ -51,7 +51,7 @@ struct Cursor {
     /// The named folders around a folder, as positions of their reports.
     around: HashMap<Ino, Vec<usize>>,
     /// Positions of reports by their names.
-    places: HashMap<(Ino, Vec<u8>), usize>,
+    places: Places,
     counted: Ino,
 }
 
@@ -82,8 +82,11 @@ impl Replica {
     }
 }
 
+/// Where in the reports a directory and a name in it are told of.
+type Places = HashMap<(Ino, Vec<u8>), usize>;
+
 /// The named files and folders, with nothing counted yet.
-fn named(tables: &mut Tables) -> Result<(Scan, HashMap<(Ino, Vec<u8>), usize>)> {
+fn named(tables: &mut Tables) -> Result<(Scan, Places)> {
     let (mut scan, mut places) = (Scan::default(), HashMap::new());
     let pins = tables.pins.clone();
     for (dir, names) in pins {

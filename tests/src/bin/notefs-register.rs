@@ -6,6 +6,9 @@ use anyhow::{Context, Result};
 use notefs_tests::Store;
 use notefs_tests::register::{Outcome, Plan, run};
 
+/// Starts a server.
+type Server = fn() -> Result<Store>;
+
 const EDITS: usize = 10_000;
 
 fn main() -> Result<()> {
@@ -19,7 +22,7 @@ fn main() -> Result<()> {
         .map_or(Ok(u64::from(std::process::id())), |word| word.parse())
         .context("SEED is no number")?;
     let only = words.next();
-    let servers: [(&str, fn() -> Result<Store>); 2] = [("ministack", Store::ministack), ("weed", Store::weed)];
+    let servers: [(&str, Server); 2] = [("ministack", Store::ministack), ("weed", Store::weed)];
     for (name, store) in servers {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
