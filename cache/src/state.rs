@@ -112,6 +112,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Whether an earlier run has not ended by itself: SQLite removes its log when it is closed.
+    pub(crate) fn was_killed(cache_dir: &Path) -> bool {
+        std::fs::metadata(cache_dir.join("state.db-wal")).is_ok_and(|log| log.len() > 0)
+    }
+
     /// Opens and recovers, and flushes what it has recovered; see [`schema::open`] for what is refused. `boot` names this start of
     /// the machine, `reserve_bytes` are what the disk keeps free.
     pub(crate) fn open(cache_dir: &Path, boot: &str, reserve_bytes: u64) -> Result<State> {

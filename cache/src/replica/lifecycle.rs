@@ -29,13 +29,18 @@ impl Replica {
     pub fn open(options: Options, store: Arc<dyn Store>, runtime: tokio::runtime::Handle) -> Result<Arc<Replica>> {
         make_private(&options.cache_dir)?;
         let lock = take_lock(&options.cache_dir)?;
+        let blobs = Blobs::open(&options.cache_dir.join("blobs"))?;
+        // Opening flushes the rows of a run that was killed: no power cut may then leave a row without the blob that it names.
+        if State::was_killed(&options.cache_dir) {
+            blobs.distrust_names();
+            blobs.sync()?;
+        }
         let state = State::open(
             &options.cache_dir,
             &options.clock.boot_id(),
             look_at_disk(&options.cache_dir)?.1,
         )?;
         state.lock().stores_litter = options.stores_litter;
-        let blobs = Blobs::open(&options.cache_dir.join("blobs"))?;
         let writer_id = identify(&state, &options, &store.name())?;
         let bears_metadata = state.lock().meta("bears_metadata")?.as_deref() == Some("1");
         let replica = Arc::new_cyclic(|me| Replica {
@@ -179,9 +184,6 @@ impl Replica {
         self.remember("boot", &boot)?;
         self.remember("clean", "0")?;
         self.sweep()?;
-        if clean.as_deref() == Some("0") {
-            self.blobs.distrust_names();
-        }
         self.mend_flushes(&boot)?;
         flush_names(&self.options.cache_dir)?;
         self.sync_now()

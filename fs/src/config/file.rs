@@ -261,6 +261,8 @@ mod tests {
             ("write-back", "'5s'"),
             ("poll", "'5s'"),
             ("trash", "'off'"),
+            ("litter", "'store'"),
+            ("pin", "'all'"),
             ("memory", "'64M'"),
             ("requests-per-second", "20"),
             ("protocol", "'nfs'"),
