@@ -115,7 +115,7 @@ fn a_hundred_thousand_names_are_listed_while_they_vanish() -> Result<()> {
         "after {listings} listings"
     );
     std::fs::remove_dir_all(&folder)?;
-    mount.settle()
+    mount.drain()
 }
 
 /// Each name is renamed away and back as soon as it is listed, and others are saved by a rename over them.
