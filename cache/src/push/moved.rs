@@ -5,11 +5,13 @@
 //! first is kept.
 
 use super::conflict::Verdict;
+use super::keys::resolve_key;
 use super::run::Snapshot;
 use crate::error::Result;
 use crate::replica::Replica;
 use crate::state::{ConflictKind, Mutation, Place, Remote};
 use crate::store::{ETag, ObjectKey, ObjectMetadata};
+use crate::types::Ino;
 use std::sync::Arc;
 
 /// Objects of the same content that are looked at.
@@ -121,8 +123,15 @@ impl Replica {
         self.note_health(&head);
         match head? {
             Some(info) if info.etag == *etag || self.wrote(&info, source.as_str(), Some(snapshot.ino))? => Ok(None),
-            // It came after our own deletion, and is no edit of ours. Where ours is not here, there is nothing else that could be stored.
-            Some(_) if self.may_be_deleted(snapshot.ino, source.as_str())? && self.is_whole(snapshot)? => Ok(None),
+            // It came after our own deletion, or is an edit of the name, which another file has now: no edit of ours. Where ours is not here,
+            // there is nothing else that could be stored.
+            Some(_)
+                if (self.may_be_deleted(snapshot.ino, source.as_str())?
+                    || self.is_replaced(snapshot.ino, source.as_str())?)
+                    && self.is_whole(snapshot)? =>
+            {
+                Ok(None)
+            }
             Some(info) => self.take_along(snapshot, source, &info).await.map(Some),
             None => match self.find_moved(source.as_str()).await? {
                 Some(place)
@@ -133,6 +142,11 @@ impl Replica {
                 _ => Ok(None),
             },
         }
+    }
+
+    /// Whether another file has the name of this key now: what others change there is for that one to bring together.
+    pub(super) fn is_replaced(&self, ino: Ino, key: &str) -> Result<bool> {
+        self.view(|tables| Ok(resolve_key(tables, key)?.is_some_and(|other| other != ino)))
     }
 
     /// Whether the content is here.
