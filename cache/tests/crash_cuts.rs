@@ -18,7 +18,7 @@ mod syscalls;
 mod verdict;
 
 use disk::{Cut, Disk};
-use machine::{HandClock, Machine, runtime as machine_runtime};
+use machine::{HandClock, Machine, runtime as machine_runtime, scratch};
 use notefs_cache::store::MemoryStore;
 use script::{Mark, Node, Random, Step, Tree, apply, differences, random_steps};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,17 +29,6 @@ use verdict::{Moment, Recording, check};
 
 /// Steps of one script; each makes about eight events, and each event about three cuts.
 const STEPS: usize = 36;
-
-/// In memory, where there is a place for it: what counts as flushed is the recording's business.
-fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() {
-        tempfile::tempdir_in(memory)
-    } else {
-        tempfile::tempdir()
-    }
-    .unwrap()
-}
 
 /// Watches a store for the recording.
 fn probe(store: &Arc<MemoryStore>) -> syscalls::Probe {

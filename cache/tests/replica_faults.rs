@@ -12,12 +12,13 @@ mod script;
 #[path = "replica_faults/world.rs"]
 mod world;
 
+use machine::scratch;
 use script::{Random, Step, Tree, apply, differences, random_steps};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use world::{World, scratch};
+use world::World;
 
 /// Steps of one run.
 const STEPS: usize = 60;

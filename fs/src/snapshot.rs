@@ -94,10 +94,7 @@ fn plan_and_commit(
     let mut last = None;
     for _ in 0..READ_ATTEMPTS {
         let plan = plan::plan(folder, tree, known)?;
-        if plan.puts.is_empty() && plan.removals.is_empty() && parent.is_some() {
-            return Ok((plan, None));
-        }
-        if plan.puts.is_empty() && parent.is_none() {
+        if plan.puts.is_empty() && plan.removals.is_empty() {
             return Ok((plan, None));
         }
         let words = message.map_or_else(|| plan.title(), str::to_owned);

@@ -154,18 +154,17 @@ pub fn run(plan: &Plan) -> Result<(i32, String)> {
     Ok((status.code().context("the runtime was killed")?, output(&bundle)))
 }
 
-/// The processes of the container are in the process namespace of its runtime, and end with it.
-fn launch(plan: &Plan) -> Result<(PathBuf, Guarded)> {
-    let bundle = scratch::folder("container")?;
-    let device = bundle.join("fuse");
-    // As on other machines; here it may be closed to everybody but root.
+/// A device `fuse` in a folder that everybody may open, as on other machines; here it may be closed to everybody but root.
+pub fn open_device(folder: &Path) -> Result<PathBuf> {
+    let device = folder.join("fuse");
     sys::make_node(&device, libc::S_IFCHR | 0o666, libc::makedev(10, 229))
         .context("making a device node (are we root?)")?;
     std::fs::set_permissions(&device, PermissionsExt::from_mode(0o666))?;
-    std::fs::write(bundle.join("config.json"), config(plan, &root()?, &bundle).to_string())?;
-    // Never /dev/null: the runtime gives what it inherits to the container's user.
-    std::fs::write(bundle.join("input"), "")?;
-    let output = std::fs::File::create(bundle.join("output"))?;
+    Ok(device)
+}
+
+/// Runs what is named next with mounts and processes of its own, which end with it.
+pub fn apart() -> Command {
     let mut command = Command::new("unshare");
     command.args([
         "--mount",
@@ -176,6 +175,18 @@ fn launch(plan: &Plan) -> Result<(PathBuf, Guarded)> {
         "--kill-child",
         "--mount-proc",
     ]);
+    command
+}
+
+/// The processes of the container are in the process namespace of its runtime, and end with it.
+fn launch(plan: &Plan) -> Result<(PathBuf, Guarded)> {
+    let bundle = scratch::folder("container")?;
+    open_device(&bundle)?;
+    std::fs::write(bundle.join("config.json"), config(plan, &root()?, &bundle).to_string())?;
+    // Never /dev/null: the runtime gives what it inherits to the container's user.
+    std::fs::write(bundle.join("input"), "")?;
+    let output = std::fs::File::create(bundle.join("output"))?;
+    let mut command = apart();
     command.args(["sh", "-c", RUNTIME]).arg(&bundle);
     command
         .stdin(Stdio::from(std::fs::File::open(bundle.join("input"))?))

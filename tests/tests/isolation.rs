@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use notefs_tests::process::{self, Finished};
 use notefs_tests::server::Server;
-use notefs_tests::{Mount, Notefs, PATIENCE, Store, command, scratch, sys, wait_until};
+use notefs_tests::{Mount, Notefs, PATIENCE, Store, command, container, scratch, wait_until};
 
 /// The users of the two tenants, who are nobody else's.
 const USERS: [u32; 2] = [48_001, 48_002];
@@ -85,23 +85,9 @@ echo both undisturbed
 
 /// Runs a script of both users in a table of mounts that ends with it.
 fn as_both(script: &str, homes: &Path) -> Result<Finished> {
-    let device = homes.join("fuse");
-    sys::make_node(&device, libc::S_IFCHR | 0o666, libc::makedev(10, 229))
-        .context("making a device node (are we root?)")?;
-    std::fs::set_permissions(&device, PermissionsExt::from_mode(0o666))?;
-    let mut shell = Command::new("unshare");
-    shell.args([
-        "--mount",
-        "--propagation",
-        "private",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "bash",
-        "-c",
-    ]);
-    shell.arg(format!("{PRELUDE}{script}"));
+    let device = container::open_device(homes)?;
+    let mut shell = container::apart();
+    shell.args(["bash", "-c"]).arg(format!("{PRELUDE}{script}"));
     shell
         .env("DEVICE", device)
         .env("HOMES", homes)

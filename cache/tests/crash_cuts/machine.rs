@@ -12,6 +12,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// A folder in memory, where there is a place for it: runs flush hundreds of times, and what survives a cut is told by a recording, not by
+/// this disk.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    }
+    .unwrap()
+}
+
 /// A clock that the test turns; `boot` is another machine start for each number.
 #[derive(Debug, Default)]
 pub(crate) struct HandClock {

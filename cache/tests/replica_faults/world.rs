@@ -1,22 +1,11 @@
 //! One machine with its store and the troubles between them, and how it is started anew.
 
-use crate::machine::{HandClock, Machine, runtime};
+use crate::machine::{HandClock, Machine, runtime, scratch};
 use crate::script::Step;
 use notefs_cache::store::{MemoryStore, StoreErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-
-/// In memory, where there is a place for it: hundreds of runs flush hundreds of times.
-pub(crate) fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() {
-        tempfile::tempdir_in(memory)
-    } else {
-        tempfile::tempdir()
-    }
-    .unwrap()
-}
 
 pub(crate) struct World {
     pub(crate) machine: Machine,
