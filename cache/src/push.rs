@@ -19,7 +19,7 @@ mod run;
 mod upload;
 
 pub(crate) use guard::too_many;
-pub(crate) use keys::resolve_key;
+pub(crate) use keys::{is_replaced, resolve_key};
 
 use crate::error::{Error, Result};
 use crate::replica::Replica;
@@ -179,7 +179,8 @@ impl Replica {
         count
     }
 
-    /// The inodes whose time has come, oldest debt first, those last that had to wait for others; they count as in flight from now on.
+    /// The inodes whose time has come, oldest debt first, those last that had to wait for others, in the order in which they had been tried, so
+    /// that each has its turn; they count as in flight from now on.
     fn due(&self, free: usize) -> Vec<Ino> {
         let now = self.now_ms();
         let hurry = self.pusher.hurry_until_ms.load(Ordering::Acquire) > now;
@@ -215,13 +216,13 @@ impl Replica {
             false => free,
         };
         let retry_at = |ino: &Ino| failures.get(ino).map_or(0, |failure| failure.next_ms);
-        let mut due: Vec<(bool, u64, Ino)> = tables
+        let mut due: Vec<(Option<u64>, u64, Ino)> = tables
             .dirty
             .iter()
             .filter(|(ino, debt)| (hurry || debt.due_ms <= now || urgent.contains_key(*ino)) && retry_at(ino) <= now)
             .filter(|(ino, _)| !in_flight.inodes.contains(ino) && postponed.get(ino).is_none_or(|until| *until <= now))
             .filter(|(ino, debt)| !self.pusher.held.contains(**ino, debt.op))
-            .map(|(ino, debt)| (postponed.contains_key(ino), debt.since_ms, *ino))
+            .map(|(ino, debt)| (postponed.get(ino).copied(), debt.since_ms, *ino))
             .collect();
         due.sort_unstable();
         due.truncate(free);

@@ -26,6 +26,7 @@ mod names;
 mod op;
 mod remote_change;
 mod rename;
+mod replaced;
 mod report;
 mod resize;
 mod room;

@@ -1,4 +1,5 @@
-//! A name that somebody else fills anew: after our own deletion of it, of which the answer was lost, and after our own file was in its way.
+//! A name that somebody else fills anew: after our own deletion of it, of which the answer was lost, after our own file was in its way, and while
+//! another file of ours takes it.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -85,5 +86,60 @@ fn a_file_that_ours_was_in_the_way_of_shows_when_ours_is_gone() {
         a.replica.pull_once().await.unwrap();
         let both = tree(&[("note.md", "theirs\n"), ("other.md", OURS)]);
         assert_eq!(a.tree().await.unwrap(), both);
+    });
+}
+
+/// A note is put in the place of another by an exchange, and somebody else edits that one before anything is stored. What came out, at once and
+/// in the end, and what the folder holds then.
+async fn exchanged(read_before: bool, started_anew: bool) -> (String, String, BTreeMap<String, String>) {
+    let (dir, store, clock) = (
+        tempfile::tempdir().unwrap(),
+        MemoryStore::new("exchange"),
+        Arc::new(Hand::default()),
+    );
+    store.raw_put("note.md", OURS, UserMetadata::new());
+    let open = || Machine::open(options(dir.path(), "a", &clock, 1_000), store.clone());
+    let mut a = open().unwrap();
+    a.ino("note.md").await.unwrap();
+    if read_before {
+        a.read("note.md").await.unwrap();
+    }
+    a.save("draft.md", "zero\none\ntwo\nthree\nfour\n").await.unwrap();
+    a.exchange("draft.md", "note.md").await.unwrap();
+    store.raw_put("note.md", format!("{OURS}five\n"), UserMetadata::new());
+    let at_once = a.read("draft.md").await.unwrap();
+    if started_anew {
+        drop(a);
+        a = open().unwrap();
+    }
+    a.push(&clock).await;
+    a.replica.pull_once().await.unwrap();
+    let in_the_end = a.read("draft.md").await.unwrap();
+    (at_once, in_the_end, a.tree().await.unwrap())
+}
+
+#[test]
+fn an_edit_of_a_name_goes_into_the_file_that_has_it_now() {
+    run(async {
+        for started_anew in [false, true] {
+            let (at_once, in_the_end, tree) = exchanged(true, started_anew).await;
+            assert_eq!((at_once.as_str(), in_the_end.as_str()), (OURS, OURS));
+            assert_eq!(tree["note.md"], "zero\none\ntwo\nthree\nfour\nfive\n", "{tree:?}");
+            assert_eq!(tree.len(), 2);
+        }
+    });
+}
+
+#[test]
+fn what_came_out_unread_is_a_copy_of_the_edit_which_stays_where_it_is() {
+    run(async {
+        for started_anew in [false, true] {
+            let (at_once, in_the_end, tree) = exchanged(false, started_anew).await;
+            let theirs = format!("{OURS}five\n");
+            assert_eq!((&at_once, &in_the_end), (&theirs, &theirs));
+            assert_eq!(tree["note.md"], theirs, "{tree:?}");
+            let copy = tree.iter().find(|(name, _)| name.contains("conflict"));
+            assert_eq!(copy.unwrap().1, "zero\none\ntwo\nthree\nfour\n", "{tree:?}");
+        }
     });
 }

@@ -10,6 +10,8 @@ mod chaos;
 #[path = "agreement/machine.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod machine;
+#[path = "agreement/swap.rs"]
+mod swap;
 
 use chaos::{Chaos, Random};
 use machine::{Hand, Machine, options};
@@ -17,11 +19,15 @@ use notefs_cache::store::{MemoryStore, UserMetadata};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use swap::{Step, Swap};
 use tokio::task::JoinSet;
 
 const NOTES: usize = 3;
 const STEPS: usize = 60;
 const WRITE_BACK_MS: u64 = 1_000;
+
+/// A save that nobody disturbs any more has ended after so many steps.
+const SWAP_STEPS_MAX: usize = 100;
 
 /// A machine and what it is doing in the background.
 struct Host {
@@ -29,6 +35,8 @@ struct Host {
     machine: Machine,
     pushing: JoinSet<()>,
     pulling: JoinSet<()>,
+    /// A save in steps by a program that outlives the machine's daemon.
+    swap: Option<Swap>,
 }
 
 struct World {
@@ -43,6 +51,9 @@ struct World {
     written: BTreeSet<String>,
     /// Lines that somebody who saw them took out.
     removed: BTreeSet<String>,
+    /// Lines that a user wrote once more at another place. Should the store hold the first writing without our having heard of it, and
+    /// somebody's edit on top, then both writings are there, as after a merge by git.
+    moved: BTreeSet<String>,
     log: Vec<String>,
 }
 
@@ -89,6 +100,7 @@ impl World {
             next_line: 0,
             written,
             removed: BTreeSet::new(),
+            moved: BTreeSet::new(),
             log: Vec::new(),
         };
         for name in ["a", "b"] {
@@ -99,6 +111,7 @@ impl World {
                 machine,
                 pushing: JoinSet::new(),
                 pulling: JoinSet::new(),
+                swap: None,
             });
         }
         world.chaos.calm.store(false, Ordering::Relaxed);
@@ -132,7 +145,8 @@ impl World {
         self.clock.pass(self.random.below(500) as u64);
         let host = self.random.below(2);
         match self.random.below(20) {
-            0..8 => self.edit(host).await,
+            0..4 => self.edit(host).await,
+            4..8 => self.swap(host).await,
             8..10 => self.foreign_edit(),
             10 => self.remove(host).await,
             11 => self.rename(host).await,
@@ -213,6 +227,37 @@ impl World {
         }
     }
 
+    /// Begins a save in steps, or goes on with it.
+    async fn swap(&mut self, host: usize) {
+        if let Some(mut swap) = self.hosts[host].swap.take() {
+            let step = swap.step(&self.hosts[host].machine).await;
+            self.moved.extend(swap.moved.drain(..));
+            self.log.push(format!("{} swaps: {step:?}", self.hosts[host].name));
+            if !matches!(step, Ok(Step::Done | Step::Placed)) {
+                self.hosts[host].swap = Some(swap);
+            }
+            return;
+        }
+        let Some(name) = self.pick(host).await else { return };
+        let Ok(seen) = self.hosts[host].machine.read(&name).await else {
+            return;
+        };
+        let line = self.line(self.hosts[host].name);
+        let mut lines: Vec<&str> = seen.lines().collect();
+        lines.insert(self.random.below(lines.len() + 1), &line);
+        let new: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let who = self.hosts[host].name;
+        let begun = Swap::begin(&self.hosts[host].machine, who, &name, new).await;
+        self.log.push(format!(
+            "{who} begins to swap {name}: {line}: {:?}",
+            begun.as_ref().err()
+        ));
+        match begun {
+            Ok(swap) => self.hosts[host].swap = Some(swap),
+            Err(_) => drop(self.written.remove(&line)),
+        }
+    }
+
     /// Reads and writes in one step: another tool that looks at the version, too.
     fn foreign_edit(&mut self) {
         let name = format!("n{}.md", self.random.below(NOTES));
@@ -260,11 +305,22 @@ impl World {
             machine,
             pushing: JoinSet::new(),
             pulling: JoinSet::new(),
+            swap: host.swap,
         });
     }
 
     async fn calm_down(&mut self) {
         self.chaos.calm.store(true, Ordering::Relaxed);
+        for host in 0..self.hosts.len() {
+            for tried in 0.. {
+                if self.hosts[host].swap.is_none() {
+                    break;
+                }
+                assert!(tried < SWAP_STEPS_MAX, "a save never ends\n{}", self.log.join("\n"));
+                self.swap(host).await;
+                self.clock.pass(1_000);
+            }
+        }
         for host in &mut self.hosts {
             while host.pushing.join_next().await.is_some() {}
             while host.pulling.join_next().await.is_some() {}
@@ -296,7 +352,7 @@ impl World {
             );
         }
         for (name, text) in &bucket {
-            let lines: Vec<&str> = text.lines().collect();
+            let lines: Vec<&str> = text.lines().filter(|line| !self.moved.contains(*line)).collect();
             let unique: BTreeSet<&&str> = lines.iter().collect();
             assert_eq!(lines.len(), unique.len(), "a line twice in {name}: {}", told());
         }

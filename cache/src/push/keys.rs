@@ -50,3 +50,8 @@ pub(crate) fn resolve_key(tables: &mut Tables, key: &str) -> Result<Option<Ino>>
     }
     Ok(Some(at))
 }
+
+/// Whether another file has the name of this key now: what others change there is for that one to bring together.
+pub(crate) fn is_replaced(tables: &mut Tables, ino: Ino, key: &str) -> Result<bool> {
+    Ok(resolve_key(tables, key)?.is_some_and(|other| other != ino))
+}

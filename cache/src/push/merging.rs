@@ -5,6 +5,7 @@
 //! same way. It is made only if the file has not been written to meanwhile, never while a program is writing.
 
 use super::conflict::{Theirs, Verdict, base_metadata};
+use super::keys::is_replaced;
 use super::run::Snapshot;
 use crate::error::Result;
 use crate::merge::{self, MERGE_BYTES_MAX, Merge};
@@ -251,9 +252,11 @@ impl Replica {
             let Some(mut now) = op.tables.inode(ino)? else {
                 return Ok(None);
             };
-            // A file that was deleted meanwhile must not claim their version: the deletion would take it along.
+            // A file that was deleted meanwhile must not claim their version: the deletion would take it along. Nor must one whose name another
+            // file has now: that one would be stored over it, without having seen it.
             let wanted = op.tables.names_of(ino)?;
-            if (now.content_version, now.meta_version) != seen || wanted.is_empty() {
+            let replaced = theirs.bytes.is_some() && is_replaced(op.tables, ino, key.as_str())?;
+            if (now.content_version, now.meta_version) != seen || wanted.is_empty() || replaced {
                 return Ok(None);
             }
             let was_blob = changes_content && now.place == Place::Blob;

@@ -5,13 +5,11 @@
 //! first is kept.
 
 use super::conflict::Verdict;
-use super::keys::resolve_key;
 use super::run::Snapshot;
 use crate::error::Result;
 use crate::replica::Replica;
-use crate::state::{ConflictKind, Mutation, Place, Remote};
+use crate::state::{ConflictKind, Mutation, Remote};
 use crate::store::{ETag, ObjectKey, ObjectMetadata};
-use crate::types::Ino;
 use std::sync::Arc;
 
 /// Objects of the same content that are looked at.
@@ -123,14 +121,17 @@ impl Replica {
         self.note_health(&head);
         match head? {
             Some(info) if info.etag == *etag || self.wrote(&info, source.as_str(), Some(snapshot.ino))? => Ok(None),
-            // It came after our own deletion, or is an edit of the name, which another file has now: no edit of ours. Where ours is not here,
-            // there is nothing else that could be stored.
-            Some(_)
-                if (self.may_be_deleted(snapshot.ino, source.as_str())?
-                    || self.is_replaced(snapshot.ino, source.as_str())?)
-                    && self.is_whole(snapshot)? =>
-            {
-                Ok(None)
+            // It came after our own deletion, or is an edit of the name, which another file has now: no edit of ours.
+            Some(_) if self.may_be_deleted(snapshot.ino, source.as_str())? && self.is_whole(snapshot.ino)? => Ok(None),
+            Some(info) if self.is_replaced(snapshot.ino, source.as_str())? => {
+                if self.is_whole(snapshot.ino)? {
+                    return Ok(None);
+                }
+                let known = self.view(|tables| tables.remote(source.as_str()))?;
+                match known.filter(|known| known.ino == snapshot.ino) {
+                    Some(known) if self.recover_replaced(&known, &info).await? => Ok(Some(Verdict::Again)),
+                    _ => self.take_along(snapshot, source, &info).await.map(Some),
+                }
             }
             Some(info) => self.take_along(snapshot, source, &info).await.map(Some),
             None => match self.find_moved(source.as_str()).await? {
@@ -142,26 +143,6 @@ impl Replica {
                 _ => Ok(None),
             },
         }
-    }
-
-    /// Whether another file has the name of this key now: what others change there is for that one to bring together.
-    pub(super) fn is_replaced(&self, ino: Ino, key: &str) -> Result<bool> {
-        self.view(|tables| Ok(resolve_key(tables, key)?.is_some_and(|other| other != ino)))
-    }
-
-    /// Whether the content is here.
-    fn is_whole(&self, snapshot: &Snapshot) -> Result<bool> {
-        let Some(inode) = &snapshot.inode else {
-            return Ok(false);
-        };
-        Ok(match inode.place {
-            Place::Inline => true,
-            Place::Nowhere => inode.size == 0,
-            Place::Blob => {
-                let present = self.view(|tables| tables.present(inode.ino))?;
-                crate::blob::ranges::first_gap(&present, 0, inode.size).is_none()
-            }
-        })
     }
 
     /// A file was renamed and edited here, and edited under its old name elsewhere, and the edits do not merge: both are there.

@@ -2,9 +2,11 @@
 
 use super::content::is_stored;
 use super::flights::Flight;
+use super::replaced::is_whole;
 use super::{INLINE_BYTES_MAX, Op, Replica};
 use crate::blob::ranges;
 use crate::error::{Error, Need, Result};
+use crate::push::is_replaced;
 use crate::state::{Inode, LoggedChange, Mutation, Place, Remote};
 use crate::store::{ETag, ObjectInfo, ObjectKey, in_front};
 use crate::types::*;
@@ -191,6 +193,9 @@ impl Replica {
                 tracing::error!(key = source.key, "The store's answer does not have the object's length");
                 Err(Error::Posix(libc::EIO))
             }
+            Some(info) if self.is_replaced(source.ino, &source.key)? => {
+                self.recover_replaced(source, &info).await.map(drop)
+            }
             Some(info) => self.object_changed(source, &info),
             None => self.object_vanished(source),
         }
@@ -207,9 +212,13 @@ impl Replica {
                 .remote(&known.key)?
                 .is_some_and(|remote| remote.etag == known.etag);
             // What is owed may be metadata alone: then nothing of this machine's is lost with the old content. A file that has left the key is
-            // another matter: what is there may be ours, written for the file that has taken its place.
+            // another matter: what is there may be for the file that has taken its place, or be of that one. Where bytes are missing it is
+            // not, since they are fetched before ours is written.
             let owed = op.tables.dirty.contains_key(&inode.ino);
-            let untouched = inode.base_version == inode.content_version && (!owed || has_key(op, &inode, &known.key)?);
+            let follows = !owed
+                || has_key(op, &inode, &known.key)?
+                || !is_replaced(op.tables, inode.ino, &known.key)? && !is_whole(op.tables, &inode)?;
+            let untouched = inode.base_version == inode.content_version && follows;
             if !current || !is_stored(op.tables, &inode)? || owed && !untouched {
                 return Ok(false);
             }
@@ -303,6 +312,7 @@ fn has_key(op: &mut Op<'_>, inode: &Inode, key: &str) -> Result<bool> {
     Ok(false)
 }
 
-fn key_of(remote: &Remote) -> Result<ObjectKey> {
+/// The key of a row of the ledger.
+pub(super) fn key_of(remote: &Remote) -> Result<ObjectKey> {
     ObjectKey::parse(&remote.key).map_err(|problem| Error::Unusable(format!("{}: {problem}", remote.key)))
 }

@@ -123,6 +123,12 @@ impl Machine {
             .await
     }
 
+    pub(crate) async fn exchange(&self, one: &str, other: &str) -> Result<()> {
+        let (one, other) = (self.parent(one).await?, self.parent(other).await?);
+        self.go(|replica| replica.rename(one, other, RenameMode::Exchange))
+            .await
+    }
+
     pub(crate) async fn remove(&self, path: &str) -> Result<()> {
         let (parent, name) = self.parent(path).await?;
         self.go(|replica| replica.unlink(parent, name)).await

@@ -1,0 +1,75 @@
+//! A save in steps, with the world going on in between: the new text under a temporary name, an exchange of the two names, a look at what came
+//! out, which nobody but this program changes any more, and its removal. Nothing is taken out: a line that came out and is not in
+//! the new text is put in by the next exchange.
+
+use crate::machine::Machine;
+use notefs_cache::{Error, Result};
+
+/// A save under way.
+pub(crate) struct Swap {
+    name: String,
+    temporary: String,
+    new: String,
+    exchanged: bool,
+    /// Lines that came out and were put in once more, at another place.
+    pub(crate) moved: Vec<String>,
+}
+
+/// What a step has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    More,
+    Done,
+    /// The note's name was gone: the new text has it now, and nothing came out.
+    Placed,
+}
+
+impl Swap {
+    /// `new` has every line of the note that was read.
+    pub(crate) async fn begin(machine: &Machine, who: &str, name: &str, new: String) -> Result<Swap> {
+        let temporary = format!("{name}.{who}.tmp");
+        machine.save(&temporary, &new).await?;
+        Ok(Swap {
+            name: name.to_owned(),
+            temporary,
+            new,
+            exchanged: false,
+            moved: Vec::new(),
+        })
+    }
+
+    /// The next step; one that fails is tried again.
+    pub(crate) async fn step(&mut self, machine: &Machine) -> Result<Step> {
+        if !self.exchanged {
+            match machine.exchange(&self.temporary, &self.name).await {
+                Err(Error::Posix(libc::ENOENT)) => {
+                    machine.rename(&self.temporary, &self.name).await?;
+                    return Ok(Step::Placed);
+                }
+                other => other?,
+            }
+            self.exchanged = true;
+            return Ok(Step::More);
+        }
+        let came_out = match machine.read(&self.temporary).await {
+            // It had been renamed here and elsewhere, and the other name is kept.
+            Err(Error::Posix(libc::ENOENT)) => return Ok(Step::Done),
+            other => other?,
+        };
+        let unseen: Vec<&str> = came_out
+            .lines()
+            .filter(|line| !self.new.lines().any(|known| known == *line))
+            .collect();
+        if unseen.is_empty() {
+            machine.remove(&self.temporary).await?;
+            return Ok(Step::Done);
+        }
+        let added: String = unseen.iter().map(|line| format!("{line}\n")).collect();
+        let new = format!("{}{added}", self.new);
+        machine.save(&self.temporary, &new).await?;
+        self.moved.extend(added.lines().map(str::to_owned));
+        self.new = new;
+        self.exchanged = false;
+        Ok(Step::More)
+    }
+}
