@@ -78,14 +78,20 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// `$XDG_RUNTIME_DIR/notefs`; without it `/run/notefs` for root and `/tmp/notefs-UID` for others.
+    /// `$XDG_RUNTIME_DIR/notefs`; without it `/run/notefs` for root, and for others `/run/user/UID/notefs` if that is there, else
+    /// `/tmp/notefs-UID`. Clients of agents start their servers without that variable.
     pub(crate) fn of_this_user() -> Registry {
         let user = rustix::process::geteuid();
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let folder = match runtime.filter(|path| path.is_absolute() && path.is_dir()) {
+        let usable = |path: &PathBuf| path.is_absolute() && path.is_dir();
+        let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(usable);
+        let usual = || Some(PathBuf::from(format!("/run/user/{}", user.as_raw()))).filter(usable);
+        let folder = match named {
             Some(runtime) => runtime.join("notefs"),
             None if user.is_root() => PathBuf::from("/run/notefs"),
-            None => PathBuf::from(format!("/tmp/notefs-{}", user.as_raw())),
+            None => match usual() {
+                Some(runtime) => runtime.join("notefs"),
+                None => PathBuf::from(format!("/tmp/notefs-{}", user.as_raw())),
+            },
         };
         Registry { folder }
     }
