@@ -12,6 +12,7 @@ mod find;
 mod fleet;
 mod graph;
 mod knowledge;
+mod mcp;
 mod mount;
 pub(crate) mod output;
 mod pin;
@@ -73,6 +74,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Graph(args) => graph::run(&args),
         Command::Query(args) => knowledge::query(&args),
         Command::Events(args) => events::run(&args),
+        Command::Mcp(args) => mcp::run(&args),
         Command::Trash(TrashCommand::Ls { dir, json }) => trash::list(dir.as_deref(), json),
         Command::Trash(TrashCommand::Restore {
             words,
@@ -114,6 +116,19 @@ fn mount_at(dir: &Path) -> Result<Record, Failure> {
         Failure::new(format!("{} lies inside the mount {mountpoint}", dir.display()))
             .hint(format!("Name the mounted folder itself: {mountpoint}")),
     )
+}
+
+/// The mount that was named, or the one around the current folder; it must be one that has a folder.
+fn whole_mount(dir: Option<&Path>) -> Result<Record, Failure> {
+    let record = match dir {
+        Some(dir) => mount_at(dir)?,
+        None => find_mount(None)?.0,
+    };
+    if record.mountpoint.is_absolute() {
+        return Ok(record);
+    }
+    let served = record.mountpoint.display();
+    Err(Failure::new(format!("{served} is served and not mounted here")).hint("Mount it, and name the folder"))
 }
 
 /// If a path leads into a mount whose daemon is gone, that is what to say.

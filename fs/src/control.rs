@@ -6,6 +6,7 @@
 
 pub(crate) mod client;
 pub(crate) mod fleet_record;
+pub(crate) mod knowledge;
 pub(crate) mod protocol;
 pub(crate) mod question;
 pub(crate) mod registry;

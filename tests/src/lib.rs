@@ -4,6 +4,7 @@
 //! Nothing here knows the insides of notefs: the tests drive the binary as a user does, and look at the store with a
 //! client of their own. The binary is found through `NOTEFS_BIN`, else in the target directory's `release` folder.
 
+pub mod agent;
 pub mod command;
 pub mod container;
 pub mod endless;
@@ -29,6 +30,7 @@ pub mod vault;
 pub mod watch;
 pub mod web;
 
+pub use agent::Agent;
 pub use command::Notefs;
 pub use mount::{Mount, MountOptions};
 pub use process::wait_until;

@@ -15,7 +15,7 @@ const COMMON_FUNCTION_LINES: usize = 30;
 const LOCKED_PACKAGES: usize = 360;
 
 /// A crate, and the files that may name it, by the beginning of their paths.
-const NAMED_ONLY_IN: [(&str, &[&str]); 7] = [
+const NAMED_ONLY_IN: [(&str, &[&str]); 8] = [
     ("opendal", &["cache/src/store/opendal"]),
     ("opendal_http_transport_reqwest", &["cache/src/store/opendal"]),
     (
@@ -23,6 +23,7 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 7] = [
         &["cache/src/state", "cache/tests", "indexer/src/sqlite", "indexer/tests"],
     ),
     ("fuser", &["fs/src/fuse"]),
+    ("rmcp", &["fs/src/mcp"]),
     ("nfs3_types", &["fs/src/nfs", "tests/src/nfs", "tests/tests/nfs"]),
     (
         "notefs_cache",

@@ -8,6 +8,8 @@
 mod find;
 #[path = "args/knowledge.rs"]
 mod knowledge;
+#[path = "args/mcp.rs"]
+mod mcp;
 #[path = "args/mount.rs"]
 mod mount;
 #[path = "args/pin.rs"]
@@ -17,6 +19,7 @@ mod ways_out;
 
 pub(crate) use find::{EventsArgs, IndexCommand, PathArgs, SearchArgs, TagsArgs};
 pub(crate) use knowledge::{ContextArgs, GraphArgs, GraphFormat, ListArgs, QueryArgs};
+pub(crate) use mcp::McpArgs;
 pub(crate) use mount::{
     Durability, Litter, LogFormat, LogLevel, MountArgs, Pin, Protocol, RunArgs, ServeCommand, ServeNfsArgs,
 };
@@ -106,6 +109,8 @@ Examples:
     Query(QueryArgs),
     /// Print changes as they happen, here and elsewhere
     Events(EventsArgs),
+    /// Let agents work with the notes, over the Model Context Protocol
+    Mcp(McpArgs),
     /// List the tags and how many notes bear each
     Tags(TagsArgs),
     /// Look after the search index

@@ -7,14 +7,15 @@ use super::args::{ConflictsArgs, Resolution};
 use super::units::show_things;
 use super::{Outcome, find_mount, output};
 use crate::control::client;
-use crate::control::protocol::{Answer, ConflictRow, Request};
+use crate::control::knowledge::{conflict_json, conflicts};
+use crate::control::protocol::{ConflictRow, Request};
 use crate::control::registry::Record;
 use crate::failure::Failure;
+use crate::save::Draft;
 use notefs_cache::merge::{unified_diff, with_markers};
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -36,26 +37,10 @@ pub(super) fn run(args: &ConflictsArgs) -> Outcome {
     list(&record, &below, args.json)
 }
 
-fn ask(record: &Record) -> Result<Vec<ConflictRow>, Failure> {
-    match client::ask(record, &Request::Conflicts {}, &mut |_| ())? {
-        Answer::Conflicts(rows) => Ok(rows),
-        _ => Err(client::unexpected(record)),
-    }
-}
-
 fn list(record: &Record, below: &[u8], json: bool) -> Outcome {
-    let inside = |row: &ConflictRow| {
-        let prefix = [below, b"/"].concat();
-        let paths = [Some(&row.path), row.copy.as_ref()];
-        below.is_empty()
-            || paths
-                .into_iter()
-                .flatten()
-                .any(|path| path == below || path.starts_with(&prefix))
-    };
-    let rows: Vec<ConflictRow> = ask(record)?.into_iter().filter(inside).collect();
+    let rows = conflicts(record, below)?;
     if json {
-        let rows: Vec<_> = rows.iter().map(as_json).collect();
+        let rows: Vec<_> = rows.iter().map(conflict_json).collect();
         return output::json(&rows).map(|()| 0);
     }
     for row in &rows {
@@ -70,17 +55,6 @@ fn list(record: &Record, below: &[u8], json: bool) -> Outcome {
         ));
     }
     Ok(0)
-}
-
-fn as_json(row: &ConflictRow) -> serde_json::Value {
-    serde_json::json!({
-        "path": String::from_utf8_lossy(&row.path),
-        "copy": row.copy.as_ref().map(|copy| String::from_utf8_lossy(copy)),
-        "disputed": String::from_utf8_lossy(&row.disputed),
-        "host": row.host,
-        "when": row.when,
-        "kind": row.kind,
-    })
 }
 
 fn block(row: &ConflictRow) -> String {
@@ -104,7 +78,7 @@ fn block(row: &ConflictRow) -> String {
 /// The conflict of a note, or of a copy.
 fn the_one(record: &Record, path: &[u8]) -> Result<ConflictRow, Failure> {
     let shown = output::printable(&String::from_utf8_lossy(path));
-    let mut rows = ask(record)?;
+    let mut rows = conflicts(record, &[])?;
     rows.retain(|row| row.path == path || row.copy.as_deref() == Some(path));
     match rows.len() {
         1 => Ok(rows.remove(0)),
@@ -147,7 +121,7 @@ fn resolve(record: &Record, conflict: &ConflictRow, resolution: Resolution) -> R
             let copy = place(record, copy);
             std::fs::rename(&copy, &note).map_err(Failure::io("rename", &copy))?;
             // A note that has been moved since has another name than the disputed one, and its conflict would stay.
-            match ask(record)?.iter().any(|row| row.id == conflict.id) {
+            match conflicts(record, &[])?.iter().any(|row| row.id == conflict.id) {
                 true => dismiss(record, conflict),
                 false => Ok(()),
             }
@@ -209,7 +183,8 @@ fn edit(note: &Path, copy: &Path) -> Result<(), Failure> {
         ))
         .hint(kept));
     }
-    replace(note, &text)?;
+    let saved = Draft::write(note, &text).and_then(Draft::replace);
+    saved.map_err(Failure::io("save", note))?;
     std::fs::remove_file(copy).map_err(Failure::io("delete", copy))?;
     std::fs::remove_dir_all(&folder).map_err(Failure::io("delete", &folder))
 }
@@ -237,29 +212,4 @@ fn run_editor(draft: &Path) -> Result<(), Failure> {
         Failure::new(format!("The editor ended with {status}; nothing was changed"))
             .hint(format!("Your text is kept in {}", draft.display())),
     )
-}
-
-/// Saves as editors do: a new file, flushed, renamed over the old one.
-fn replace(note: &Path, text: &[u8]) -> Result<(), Failure> {
-    let mut name = OsString::from(".");
-    name.push(note.file_name().unwrap_or_default());
-    name.push(format!(".notefs-{}", std::process::id()));
-    let temporary = note.with_file_name(name);
-    let mode = std::fs::metadata(note)
-        .map_err(Failure::io("look at", note))?
-        .permissions()
-        .mode();
-    let made = std::fs::File::options()
-        .write(true)
-        .create_new(true)
-        .mode(mode & 0o7777)
-        .open(&temporary);
-    let mut file = made.map_err(Failure::io("make", &temporary))?;
-    let saved = file.write_all(text).and_then(|()| file.sync_all());
-    let saved = saved.and_then(|()| std::fs::rename(&temporary, note));
-    saved.map_err(|error| {
-        // Nothing but our own half-written file is left behind otherwise.
-        std::fs::remove_file(&temporary).ok();
-        Failure::io("save", note)(error)
-    })
 }

@@ -5,11 +5,10 @@
 use super::args::{PathArgs, SearchArgs, TagsArgs};
 use super::units::{show_count, show_things};
 use super::{Outcome, find_mount, output};
-use crate::control::client;
-use crate::control::protocol::{Answer, Behind, IndexRows, Request};
-use crate::control::registry::Record;
+use crate::control::knowledge::{self, Search};
+use crate::control::protocol::{Behind, IndexRows, Request};
 use crate::failure::{EXIT_FAILED, Failure};
-use notefs_indexer::{marked_snippet, plain_snippet};
+use notefs_indexer::marked_snippet;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -28,27 +27,16 @@ pub(super) fn search(args: &SearchArgs) -> Outcome {
     };
     let (record, below) = find_mount(dir)?;
     let below = if dir.is_some() { below } else { Vec::new() };
-    let query = query.to_string_lossy().into_owned();
-    let request = Request::Search {
-        query: query.clone(),
+    let search = Search {
+        query: query.to_string_lossy().into_owned(),
         limit: args.limit,
         offset: args.offset,
         below,
     };
-    let Answer::Found(found) = client::ask(&record, &request, &mut |_| ())? else {
-        return Err(client::unexpected(&record));
-    };
+    let found = search.ask(&record)?;
     if args.json {
-        let hits: Vec<Value> = found.hits.into_iter().map(plain).collect();
-        let nothing = hits.is_empty();
-        output::json(&json!({
-            "query": query,
-            "mountpoint": record.mountpoint,
-            "complete": found.behind.is_complete(),
-            "behind": found.behind,
-            "next_offset": found.has_more.then(|| args.offset + args.limit),
-            "hits": hits,
-        }))?;
+        let nothing = found.hits.is_empty();
+        output::json(&search.json(&record, found))?;
         return Ok(if nothing { EXIT_FAILED } else { 0 });
     }
     let colours = output::stdout_has_colours();
@@ -61,20 +49,10 @@ pub(super) fn search(args: &SearchArgs) -> Outcome {
     }
     say_behind(&found.behind);
     if found.hits.is_empty() {
-        output::note(format_args!("Nothing found for `{}`", output::printable(&query)));
+        output::note(format_args!("Nothing found for `{}`", output::printable(&search.query)));
         return Ok(EXIT_FAILED);
     }
     Ok(0)
-}
-
-/// A hit for programs: the snippet without marks.
-fn plain(mut hit: Value) -> Value {
-    if let Some(snippet) = hit.get_mut("snippet")
-        && let Some(text) = snippet.as_str()
-    {
-        *snippet = Value::from(plain_snippet(text));
-    }
-    hit
 }
 
 fn show_hit(rank: usize, hit: &Value, colours: bool) -> Result<(), Failure> {
@@ -104,7 +82,7 @@ pub(super) fn text(row: &Value, name: &str) -> String {
 /// `notefs backlinks`.
 pub(super) fn backlinks(args: &PathArgs) -> Outcome {
     let (record, path) = find_mount(Some(&args.path))?;
-    let rows = ask_rows(&record, &Request::Backlinks { path })?;
+    let rows = knowledge::rows(&record, &Request::Backlinks { path })?;
     show_rows(args.json, rows, |row| {
         format!(
             "{}:{}: {}",
@@ -118,7 +96,7 @@ pub(super) fn backlinks(args: &PathArgs) -> Outcome {
 /// `notefs links`.
 pub(super) fn links(args: &PathArgs) -> Outcome {
     let (record, path) = find_mount(Some(&args.path))?;
-    let rows = ask_rows(&record, &Request::Links { path })?;
+    let rows = knowledge::rows(&record, &Request::Links { path })?;
     show_rows(args.json, rows, |row| {
         let line = row["line"].as_u64().unwrap_or_default();
         let relation = match text(row, "relation") {
@@ -135,7 +113,7 @@ pub(super) fn links(args: &PathArgs) -> Outcome {
 /// `notefs tags`.
 pub(super) fn tags(args: &TagsArgs) -> Outcome {
     let (record, _) = find_mount(args.dir.as_deref())?;
-    let mut rows = ask_rows(&record, &Request::Tags {})?;
+    let mut rows = knowledge::rows(&record, &Request::Tags {})?;
     for row in &mut rows.rows {
         *row = json!({"tag": row[0], "notes": row[1]});
     }
@@ -146,13 +124,6 @@ pub(super) fn tags(args: &TagsArgs) -> Outcome {
             text(row, "tag")
         )
     })
-}
-
-fn ask_rows(record: &Record, request: &Request) -> Result<IndexRows, Failure> {
-    match client::ask(record, request, &mut |_| ())? {
-        Answer::Links(rows) | Answer::Tags(rows) => Ok(rows),
-        _ => Err(client::unexpected(record)),
-    }
 }
 
 fn show_rows(as_json: bool, rows: IndexRows, show: impl Fn(&Value) -> String) -> Outcome {

@@ -9,7 +9,8 @@ mod picture;
 use super::args::{GraphArgs, GraphFormat};
 use super::find::say_behind;
 use super::units::show_things;
-use super::{Outcome, find_mount, knowledge, output};
+use super::{Outcome, find_mount, output};
+use crate::control::knowledge::know;
 use crate::control::question::Question;
 use crate::failure::Failure;
 use serde::Deserialize;
@@ -46,7 +47,7 @@ pub(super) fn run(args: &GraphArgs) -> Outcome {
         depth: args.depth,
         limit: args.limit,
     };
-    let known = knowledge::ask(&record, question)?;
+    let known = know(&record, question)?;
     let graph: Graph = serde_json::from_value(known.value.clone())
         .map_err(|error| Failure::new(format!("The daemon's graph was not understood: {error}")))?;
     let text = match args.format {

@@ -6,10 +6,8 @@
 use super::args::{ContextArgs, ListArgs, QueryArgs};
 use super::find::{say_behind, text};
 use super::{Outcome, find_mount, output};
-use crate::control::client;
-use crate::control::protocol::{Answer, Request};
+use crate::control::knowledge::know;
 use crate::control::question::{Known, Question};
-use crate::control::registry::Record;
 use crate::failure::Failure;
 use serde_json::Value;
 use std::path::Path;
@@ -17,18 +15,10 @@ use std::path::Path;
 /// Warnings shown at most.
 const WARNINGS_MAX: u32 = 1_000;
 
-/// Asks a mount's daemon.
-pub(super) fn ask(record: &Record, question: Question) -> Result<Known, Failure> {
-    match client::ask(record, &Request::Know { question }, &mut |_| ())? {
-        Answer::Known(known) => Ok(known),
-        _ => Err(client::unexpected(record)),
-    }
-}
-
 /// `notefs orphans`.
 pub(super) fn orphans(args: &ListArgs) -> Outcome {
     let (record, _) = find_mount(args.dir.as_deref())?;
-    let known = ask(&record, Question::Orphans { limit: args.limit })?;
+    let known = know(&record, Question::Orphans { limit: args.limit })?;
     list(args.json, &known, |row| {
         format!("{}  {}", text(row, "path"), text(row, "title"))
     })
@@ -37,7 +27,7 @@ pub(super) fn orphans(args: &ListArgs) -> Outcome {
 /// `notefs unresolved`.
 pub(super) fn unresolved(args: &ListArgs) -> Outcome {
     let (record, _) = find_mount(args.dir.as_deref())?;
-    let known = ask(&record, Question::Unresolved { limit: args.limit })?;
+    let known = know(&record, Question::Unresolved { limit: args.limit })?;
     list(args.json, &known, |row| {
         let sources: Vec<String> = each(&row["sources"])
             .map(|source| format!("{}:{}", text(source, "path"), source["line"]))
@@ -52,7 +42,7 @@ pub(super) fn unresolved(args: &ListArgs) -> Outcome {
 pub(super) fn recent(args: &ListArgs) -> Outcome {
     let (record, below) = find_mount(args.dir.as_deref())?;
     let below = if args.dir.is_some() { below } else { Vec::new() };
-    let known = ask(
+    let known = know(
         &record,
         Question::Recent {
             below,
@@ -72,7 +62,7 @@ pub(super) fn recent(args: &ListArgs) -> Outcome {
 /// `notefs status --warnings`.
 pub(super) fn warnings(path: Option<&Path>, as_json: bool) -> Outcome {
     let (record, _) = find_mount(path)?;
-    let known = ask(&record, Question::Warnings { limit: WARNINGS_MAX })?;
+    let known = know(&record, Question::Warnings { limit: WARNINGS_MAX })?;
     list(as_json, &known, |row| {
         format!(
             "{}: {} [{}]",
@@ -86,7 +76,7 @@ pub(super) fn warnings(path: Option<&Path>, as_json: bool) -> Outcome {
 /// `notefs context`.
 pub(super) fn context(args: &ContextArgs) -> Outcome {
     let (record, path) = find_mount(Some(&args.path))?;
-    let known = ask(
+    let known = know(
         &record,
         Question::Context {
             path,
@@ -174,7 +164,7 @@ pub(super) fn query(args: &QueryArgs) -> Outcome {
         .to_str()
         .ok_or_else(|| Failure::usage("The query is not UTF-8"))?
         .to_owned();
-    let known = ask(&record, Question::Query { sql, limit: args.limit })?;
+    let known = know(&record, Question::Query { sql, limit: args.limit })?;
     if args.json {
         output::json(&known.value)?;
     } else {

@@ -4,7 +4,7 @@
 
 use super::args::{ExportArgs, ImportArgs, SnapshotArgs};
 use super::units::{show_bytes, show_things};
-use super::{Outcome, find_mount, mount_at, output};
+use super::{Outcome, output, whole_mount};
 use crate::archive::{self, Spelling};
 use crate::control::registry::Record;
 use crate::failure::{EXIT_FAILED, Failure};
@@ -138,19 +138,6 @@ pub(super) fn target(record: &Record, remote: &str, branch: &str, timeout: Durat
         work: record.cache_dir.join("snapshot"),
         timeout,
     }
-}
-
-/// The mount that was named, or the one around the current folder; it must be one that has a folder.
-fn whole_mount(dir: Option<&Path>) -> Result<Record, Failure> {
-    let record = match dir {
-        Some(dir) => mount_at(dir)?,
-        None => find_mount(None)?.0,
-    };
-    if record.mountpoint.is_absolute() {
-        return Ok(record);
-    }
-    let served = record.mountpoint.display();
-    Err(Failure::new(format!("{served} is served and not mounted here")).hint("Mount it, and name the folder"))
 }
 
 fn is_dash(file: &Path) -> bool {
