@@ -140,6 +140,8 @@ pub(crate) struct MountPlan {
     pub(crate) stores_litter: bool,
     /// What is kept on this machine without being named.
     pub(crate) pin: Pinning,
+    /// Whether the virtual folder is shown; none: there is no such folder.
+    pub(crate) dot_notefs: Option<bool>,
     /// Refuse changes.
     pub(crate) read_only: bool,
     /// Let other users in.
@@ -259,6 +261,7 @@ fn plan_of(
         trash: args.trash.or(file.trash).unwrap_or(TRASH_DEFAULT).0,
         stores_litter: args.litter.or(file.litter) == Some(Litter::Store),
         pin: pinning(args.pin.or(file.pin)),
+        dot_notefs: args.dot_notefs.or(file.dot_notefs).unwrap_or_default().shown(),
         read_only: args.read_only.or(file.read_only).unwrap_or(false),
         allow_other: args.allow_other.or(file.allow_other).unwrap_or(false),
         events: args.events.or(file.events).unwrap_or(true),

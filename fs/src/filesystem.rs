@@ -31,13 +31,17 @@ mod attributes;
 mod content;
 mod names;
 mod operation;
+mod tree;
+mod virtual_folder;
 mod waiting;
 
 pub use attributes::{STATE_XATTR, XATTR_VALUE_MAX_BYTES};
 pub(crate) use operation::Operation;
+pub use virtual_folder::{LINKS_MAX, Oracle, Question, VirtualFolder, is_virtual};
 pub use waiting::OPERATIONS_WAITING_MAX;
 
-use waiting::Waiting;
+use tree::{Tree, View};
+use waiting::{Waiting, WaitingOperation};
 
 /// How often one operation may say that it needs something before it is given up.
 pub const NEEDS_PER_OPERATION_MAX: u32 = 64;
@@ -89,6 +93,10 @@ impl Call {
     fn with(self, other: Ino) -> Call {
         Call { other, ..self }
     }
+
+    fn is_virtual(&self) -> bool {
+        is_virtual(self.ino) || is_virtual(self.other)
+    }
 }
 
 /// Why an attempt has no answer.
@@ -104,7 +112,7 @@ enum Unanswered {
 /// Every operation takes a `done` that is called exactly once, on the spot or later from a thread of the runtime.
 /// Operations that answer an entry have retained its inode ([`Replica::retain`]): give it back with `forget`.
 pub struct Filesystem {
-    replica: Arc<Replica>,
+    view: View,
     runtime: Handle,
     waiting: Arc<Waiting>,
     events: Arc<Events>,
@@ -116,7 +124,7 @@ impl Filesystem {
     /// Serves `replica`, waiting on `runtime`.
     pub fn new(replica: Arc<Replica>, runtime: Handle) -> Filesystem {
         Filesystem {
-            replica,
+            view: View { replica, folder: None },
             runtime,
             waiting: Arc::default(),
             events: Arc::default(),
@@ -128,6 +136,19 @@ impl Filesystem {
     /// Whether `fsync` and `close` wait for the bucket.
     pub fn stored_on_sync(self, stored_on_sync: bool) -> Filesystem {
         Filesystem { stored_on_sync, ..self }
+    }
+
+    /// Has a virtual folder in its root.
+    pub fn with_virtual_folder(mut self, folder: Option<VirtualFolder>) -> Filesystem {
+        self.view.folder = folder.map(Arc::new);
+        self
+    }
+
+    /// Says who knows the answers to what the virtual folder is asked.
+    pub(crate) fn ask_of(&self, oracle: Arc<dyn Oracle>) {
+        if let Some(folder) = &self.view.folder {
+            folder.ask_of(oracle);
+        }
     }
 
     /// The stream of changes.
@@ -147,7 +168,7 @@ impl Filesystem {
 
     /// The replica that is served.
     pub fn replica(&self) -> &Arc<Replica> {
-        &self.replica
+        &self.view.replica
     }
 
     /// The runtime on which operations wait.
@@ -169,7 +190,7 @@ impl Filesystem {
         let told = self
             .events
             .has_readers()
-            .then(|| (change(), Arc::clone(&self.events), Arc::clone(&self.replica)));
+            .then(|| (change(), Arc::clone(&self.events), Arc::clone(self.replica())));
         move |result| {
             if let (Ok(_), Some((change, events, replica))) = (&result, told) {
                 events.tell(&replica, change);
@@ -182,11 +203,14 @@ impl Filesystem {
     fn run<T: Send + 'static>(
         &self,
         call: Call,
-        op: impl Fn(&Replica) -> Result<T, Error> + Send + 'static,
+        op: impl Fn(&Tree) -> Result<T, Error> + Send + 'static,
         done: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
         let begun = Instant::now();
-        match attempt(&self.replica, &self.metrics, call, &op) {
+        if call.is_virtual() {
+            return self.ask((call, begun), op, done);
+        }
+        match attempt(&self.view, &self.metrics, call, &op) {
             Ok(value) => self.answer(call, begun, Ok(value), done),
             Err(Unanswered::Failed(errno)) => self.answer(call, begun, Err(errno), done),
             Err(Unanswered::Need(need)) => self.wait((call, begun), need, op, done),
@@ -198,16 +222,20 @@ impl Filesystem {
         &self,
         call: Call,
         bytes: &[u8],
-        op: impl Fn(&Replica, &[u8]) -> Result<T, Error> + Send + 'static,
+        op: impl Fn(&Tree, &[u8]) -> Result<T, Error> + Send + 'static,
         done: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
         let begun = Instant::now();
-        match attempt(&self.replica, &self.metrics, call, |replica| op(replica, bytes)) {
+        if call.is_virtual() {
+            let bytes = bytes.to_vec();
+            return self.ask((call, begun), move |tree| op(tree, &bytes), done);
+        }
+        match attempt(&self.view, &self.metrics, call, |tree| op(tree, bytes)) {
             Ok(value) => self.answer(call, begun, Ok(value), done),
             Err(Unanswered::Failed(errno)) => self.answer(call, begun, Err(errno), done),
             Err(Unanswered::Need(need)) => {
                 let bytes = bytes.to_vec();
-                self.wait((call, begun), need, move |replica| op(replica, &bytes), done);
+                self.wait((call, begun), need, move |tree| op(tree, &bytes), done);
             }
         }
     }
@@ -221,11 +249,53 @@ impl Filesystem {
         &self,
         (call, begun): (Call, Instant),
         need: Need,
-        op: impl Fn(&Replica) -> Result<T, Error> + Send + 'static,
+        op: impl Fn(&Tree) -> Result<T, Error> + Send + 'static,
         done: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
         self.metrics.waited(call.operation);
-        let Some(waiting) = self.waiting.begin([call.ino, call.other]) else {
+        let Some(waiting) = self.begin_waiting(call) else {
+            return done(Err(Errno(libc::EIO)));
+        };
+        let (view, metrics) = (self.view.clone(), Arc::clone(&self.metrics));
+        drop(self.runtime.spawn(async move {
+            let result = satisfied((&view, &metrics), call, need, op).await;
+            metrics.took(call.operation, begun.elapsed());
+            done(result);
+            drop(waiting); // once it is answered: until then the kernel holds the lock
+        }));
+    }
+
+    /// As [`Filesystem::run`] in the virtual folder, whose answers take their time: on a thread that may wait for them.
+    fn ask<T: Send + 'static>(
+        &self,
+        (call, begun): (Call, Instant),
+        op: impl Fn(&Tree) -> Result<T, Error> + Send + 'static,
+        done: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
+        if call.operation.is_change() {
+            return self.answer(call, begun, Err(Errno(libc::EROFS)), done);
+        }
+        let Some(waiting) = self.begin_waiting(call) else {
+            return done(Err(Errno(libc::EIO)));
+        };
+        let (view, metrics) = (self.view.clone(), Arc::clone(&self.metrics));
+        let runtime = self.runtime.clone();
+        drop(self.runtime.spawn_blocking(move || {
+            let result = match attempt(&view, &metrics, call, &op) {
+                Ok(value) => Ok(value),
+                Err(Unanswered::Failed(errno)) => Err(errno),
+                Err(Unanswered::Need(need)) => runtime.block_on(satisfied((&view, &metrics), call, need, op)),
+            };
+            metrics.took(call.operation, begun.elapsed());
+            done(result);
+            drop(waiting);
+        }));
+    }
+
+    /// One more operation that waits, unless there are too many.
+    fn begin_waiting(&self, call: Call) -> Option<WaitingOperation> {
+        let waiting = self.waiting.begin([call.ino, call.other]);
+        if waiting.is_none() {
             tracing::warn!(
                 operation = call.operation.name(),
                 ino = call.ino,
@@ -233,41 +303,44 @@ impl Filesystem {
                 "Too many operations wait for the bucket"
             );
             self.metrics.failed(call.operation);
-            return done(Err(Errno(libc::EIO)));
-        };
-        let (replica, metrics) = (Arc::clone(&self.replica), Arc::clone(&self.metrics));
-        drop(self.runtime.spawn(async move {
-            let deadline = Duration::from_secs(OPERATION_DEADLINE_SECONDS);
-            let result = tokio::time::timeout(deadline, satisfy_and_retry((&replica, &metrics), call, need, op)).await;
-            let result = result.unwrap_or_else(|_elapsed| {
-                metrics.failed(call.operation);
-                tracing::warn!(
-                    operation = call.operation.name(),
-                    ino = call.ino,
-                    ?deadline,
-                    "The operation took too long"
-                );
-                Err(Errno(libc::EIO))
-            });
-            metrics.took(call.operation, begun.elapsed());
-            done(result);
-            drop(waiting); // once it is answered: until then the kernel holds the lock
-        }));
+        }
+        waiting
     }
 }
 
+/// What an operation answers once it has all that it needs, within its deadline.
+async fn satisfied<T>(
+    (view, metrics): (&View, &Metrics),
+    call: Call,
+    need: Need,
+    op: impl Fn(&Tree) -> Result<T, Error> + Send,
+) -> Result<T, Errno> {
+    let deadline = Duration::from_secs(OPERATION_DEADLINE_SECONDS);
+    let result = tokio::time::timeout(deadline, satisfy_and_retry((view, metrics), call, need, op)).await;
+    result.unwrap_or_else(|_elapsed| {
+        metrics.failed(call.operation);
+        tracing::warn!(
+            operation = call.operation.name(),
+            ino = call.ino,
+            ?deadline,
+            "The operation took too long"
+        );
+        Err(Errno(libc::EIO))
+    })
+}
+
 async fn satisfy_and_retry<T>(
-    (replica, metrics): (&Replica, &Metrics),
+    (view, metrics): (&View, &Metrics),
     call: Call,
     mut need: Need,
-    op: impl Fn(&Replica) -> Result<T, Error> + Send,
+    op: impl Fn(&Tree) -> Result<T, Error> + Send,
 ) -> Result<T, Errno> {
     for _ in 0..NEEDS_PER_OPERATION_MAX {
-        replica
+        view.replica
             .satisfy(need)
             .await
             .map_err(|error| judge(call, metrics, &error))?;
-        match attempt(replica, metrics, call, &op) {
+        match attempt(view, metrics, call, &op) {
             Ok(value) => return Ok(value),
             Err(Unanswered::Failed(errno)) => return Err(errno),
             Err(Unanswered::Need(next)) => need = next,
@@ -285,12 +358,12 @@ async fn satisfy_and_retry<T>(
 
 /// Runs `op` once, safe against its panics.
 fn attempt<T>(
-    replica: &Replica,
+    view: &View,
     metrics: &Metrics,
     call: Call,
-    op: impl FnOnce(&Replica) -> Result<T, Error>,
+    op: impl FnOnce(&Tree) -> Result<T, Error>,
 ) -> Result<T, Unanswered> {
-    match catch_unwind(AssertUnwindSafe(|| op(replica))) {
+    match catch_unwind(AssertUnwindSafe(|| op(&view.tree()))) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(Error::Need(need))) => Err(Unanswered::Need(need)),
         Ok(Err(error)) => Err(Unanswered::Failed(judge(call, metrics, &error))),

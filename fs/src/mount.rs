@@ -17,6 +17,7 @@ mod hindrance;
 mod knowledge;
 mod observe;
 mod open;
+mod oracle;
 mod pins;
 pub(crate) mod point;
 mod remount;
@@ -32,7 +33,7 @@ use crate::control::registry::{Record, Registry, start_ticks};
 use crate::control::server::{self, Connections};
 use crate::events::Events;
 use crate::failure::Failure;
-use crate::filesystem::Filesystem;
+use crate::filesystem::{Filesystem, VirtualFolder};
 use crate::metrics::server as pages;
 use crate::service;
 use front_end::FrontEnd;
@@ -189,7 +190,11 @@ impl Mount {
         let pages = bind_pages(plan, &runtime)?;
         replica.start();
         let filesystem = Filesystem::new(replica.clone(), runtime.handle().clone());
-        let filesystem = Arc::new(filesystem.stored_on_sync(plan.stored_on_sync));
+        let folder = plan.dot_notefs.map(VirtualFolder::new);
+        let filesystem = filesystem
+            .stored_on_sync(plan.stored_on_sync)
+            .with_virtual_folder(folder);
+        let filesystem = Arc::new(filesystem);
         let front_end = Arc::new(FrontEnd::start(plan, &store_name, filesystem.clone())?);
         underneath.iter().for_each(Underneath::seal);
         let record = record_of(plan, (store_name, socket), underneath.as_ref());
@@ -208,7 +213,9 @@ impl Mount {
             ends: ends.clone(),
             events: filesystem.events().clone(),
         };
-        let connections = server::serve(listener, Arc::new(desk))?;
+        let desk = Arc::new(desk);
+        filesystem.ask_of(desk.clone());
+        let connections = server::serve(listener, desk)?;
         let mount = Mount {
             plan: plan.clone(),
             runtime,

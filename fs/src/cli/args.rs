@@ -21,7 +21,7 @@ pub(crate) use find::{EventsArgs, IndexCommand, PathArgs, SearchArgs, TagsArgs};
 pub(crate) use knowledge::{ContextArgs, GraphArgs, GraphFormat, ListArgs, QueryArgs};
 pub(crate) use mcp::McpArgs;
 pub(crate) use mount::{
-    Durability, Litter, LogFormat, LogLevel, MountArgs, Pin, Protocol, RunArgs, ServeCommand, ServeNfsArgs,
+    DotNotefs, Durability, Litter, LogFormat, LogLevel, MountArgs, Pin, Protocol, RunArgs, ServeCommand, ServeNfsArgs,
 };
 pub(crate) use pin::PinArgs;
 pub(crate) use ways_out::{ExportArgs, ImportArgs, SnapshotArgs};

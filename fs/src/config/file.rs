@@ -3,7 +3,7 @@
 //! Owns which keys there are, and what is said of wrong ones: the line, and the key that may have been meant. No value is ever repeated in
 //! a message, since it might be a secret in the wrong place. Does not own precedence (`config.rs`).
 
-use crate::cli::args::{Durability, Litter, LogFormat, LogLevel, Pin, Protocol};
+use crate::cli::args::{DotNotefs, Durability, Litter, LogFormat, LogLevel, Pin, Protocol};
 use crate::cli::units::{Keep, parse_duration, parse_keep, parse_rate, parse_size};
 use crate::failure::Failure;
 use clap::ValueEnum;
@@ -34,6 +34,7 @@ pub(crate) struct ConfigFile {
     pub(crate) trash: Option<Keep>,
     pub(crate) litter: Option<Litter>,
     pub(crate) pin: Option<Pin>,
+    pub(crate) dot_notefs: Option<DotNotefs>,
     pub(crate) read_only: Option<bool>,
     pub(crate) allow_other: Option<bool>,
     pub(crate) events: Option<bool>,
@@ -52,7 +53,7 @@ pub(crate) struct ConfigFile {
 }
 
 /// The keys, in the order in which a hint tells them.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 26] = [
     "store",
     "dir",
     "cache",
@@ -63,6 +64,7 @@ const KEYS: [&str; 25] = [
     "trash",
     "litter",
     "pin",
+    "dot-notefs",
     "read-only",
     "allow-other",
     "events",
@@ -158,6 +160,7 @@ fn take(config: &mut ConfigFile, (key, value): (&str, &Value), folder: &Path) ->
         "trash" => config.trash = Some(parse_keep(&text()?).map_err(plain)?),
         "litter" => config.litter = Some(word(&text()?).map_err(wrong)?),
         "pin" => config.pin = Some(word(&text()?).map_err(wrong)?),
+        "dot-notefs" => config.dot_notefs = Some(word(&text()?).map_err(wrong)?),
         "read-only" => config.read_only = Some(flag()?),
         "allow-other" => config.allow_other = Some(flag()?),
         "events" => config.events = Some(flag()?),
@@ -263,6 +266,7 @@ mod tests {
             ("trash", "'off'"),
             ("litter", "'store'"),
             ("pin", "'all'"),
+            ("dot-notefs", "'shown'"),
             ("memory", "'64M'"),
             ("requests-per-second", "20"),
             ("protocol", "'nfs'"),

@@ -1,8 +1,8 @@
 //! Operations on attributes: stat, chmod and its kin, symlink targets, extended attributes, free space.
 
-use super::{Call, Errno, Filesystem, Operation};
+use super::{Call, Errno, Filesystem, Operation, Tree};
 use crate::events::LocalChange;
-use notefs_cache::{Attr, AttrChange, Error, FileKind, Ino, Replica, SpaceUsage, XattrMode};
+use notefs_cache::{Attr, AttrChange, Error, FileKind, Ino, SpaceUsage, XattrMode};
 
 /// The extended attribute that tells how high a file stands; it can be read but is neither listed nor set, so that no
 /// copying program carries it along.
@@ -43,7 +43,7 @@ impl Filesystem {
     /// Changes attributes; answers the new ones. A new owner or group clears setuid and setgid of all but directories.
     pub fn set_attr(&self, ino: Ino, change: AttrChange, done: impl FnOnce(Result<Attr, Errno>) + Send + 'static) {
         let done = self.telling(|| LocalChange::Inode(ino), done);
-        let op = move |replica: &Replica| {
+        let op = move |replica: &Tree| {
             let mut change = change;
             if change.uid.is_some() || change.gid.is_some() {
                 change.clear_setid |= replica.attr(ino)?.kind != FileKind::Directory;
@@ -64,7 +64,7 @@ impl Filesystem {
 
     /// The value of an extended attribute.
     pub fn xattr(&self, ino: Ino, name: &[u8], done: impl FnOnce(Result<Vec<u8>, Errno>) + Send + 'static) {
-        let op = move |replica: &Replica, name: &[u8]| match classify(name) {
+        let op = move |replica: &Tree, name: &[u8]| match classify(name) {
             XattrName::State => replica.step(ino).map(|step| step.as_str().into()),
             XattrName::Unsupported => Err(Error::Posix(libc::EOPNOTSUPP)),
             XattrName::Capability => Err(Error::Posix(libc::ENODATA)),
@@ -92,7 +92,7 @@ impl Filesystem {
         done: impl FnOnce(Result<(), Errno>) + Send + 'static,
     ) {
         let (name, value) = (name.to_vec(), value.to_vec());
-        let op = move |replica: &Replica| {
+        let op = move |replica: &Tree| {
             if value.len() > XATTR_VALUE_MAX_BYTES {
                 return Err(Error::Posix(libc::E2BIG));
             }
@@ -107,7 +107,7 @@ impl Filesystem {
 
     /// Removes an extended attribute.
     pub fn remove_xattr(&self, ino: Ino, name: &[u8], done: impl FnOnce(Result<(), Errno>) + Send + 'static) {
-        let op = move |replica: &Replica, name: &[u8]| match classify(name) {
+        let op = move |replica: &Tree, name: &[u8]| match classify(name) {
             XattrName::State => Err(Error::Posix(libc::EPERM)),
             XattrName::Unsupported => Err(Error::Posix(libc::EOPNOTSUPP)),
             XattrName::Capability => Err(Error::Posix(libc::ENODATA)),
@@ -120,7 +120,7 @@ impl Filesystem {
     pub fn space(&self, done: impl FnOnce(Result<SpaceUsage, Errno>) + Send + 'static) {
         self.run(
             Call::new(Operation::Space, notefs_cache::ROOT_INO),
-            Replica::space,
+            |replica| replica.space(),
             done,
         );
     }

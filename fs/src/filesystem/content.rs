@@ -1,6 +1,6 @@
 //! Operations on content: read, write, allocate, seek, copy, sync.
 
-use super::{Call, Errno, Filesystem, Operation, attempt, judge};
+use super::{Call, Errno, Filesystem, Operation, Tree, attempt, is_virtual, judge};
 use crate::events::LocalChange;
 use bytes::Bytes;
 use notefs_cache::{AllocateMode, AttrChange, Error, Ino, Replica, SeekTarget};
@@ -31,8 +31,7 @@ impl Filesystem {
         done: impl FnOnce(Result<usize, Errno>) + Send + 'static,
     ) {
         let done = self.telling(|| LocalChange::Inode(ino), done);
-        let op =
-            move |replica: &Replica, data: &[u8]| replica.write(ino, offset, data, clear_setid).map(|()| data.len());
+        let op = move |replica: &Tree, data: &[u8]| replica.write(ino, offset, data, clear_setid).map(|()| data.len());
         self.run_with(Call::new(Operation::Write, ino), data, op, done);
     }
 
@@ -46,7 +45,7 @@ impl Filesystem {
         done: impl FnOnce(Result<(), Errno>) + Send + 'static,
     ) {
         let done = self.telling(|| LocalChange::Inode(ino), done);
-        let op = move |replica: &Replica| {
+        let op = move |replica: &Tree| {
             replica.allocate(ino, mode, offset, length)?;
             clear_setid_after_change(replica, ino, clear_setid)
         };
@@ -78,7 +77,11 @@ impl Filesystem {
         done: impl FnOnce(Result<u64, Errno>) + Send + 'static,
     ) {
         let done = self.telling(|| LocalChange::Inode(to.0), done);
-        let op = move |replica: &Replica| {
+        let op = move |replica: &Tree| {
+            if is_virtual(from.0) {
+                // The kernel then copies by reading and writing.
+                return Err(Error::Posix(libc::EXDEV));
+            }
             let copied = replica.copy_range(from, to, length)?;
             clear_setid_after_change(replica, to.0, clear_setid && copied > 0)?;
             Ok(copied)
@@ -95,13 +98,13 @@ impl Filesystem {
             metrics.took(call.operation, begun.elapsed());
             done(result.map_err(|error| judge(call, &metrics, &error)));
         };
-        if self.stored_on_sync {
-            let replica = Arc::clone(&self.replica);
+        if self.stored_on_sync && !is_virtual(ino) {
+            let replica = Arc::clone(self.replica());
             drop(self.runtime.spawn(async move { done(replica.store_now(ino).await) }));
             return;
         }
         // A panic drops `done`, and a front end answers EIO for what is dropped.
-        drop(attempt(&self.replica, &self.metrics, call, move |replica| {
+        drop(attempt(&self.view, &self.metrics, call, move |replica| {
             replica.sync(Box::new(done));
             Ok(())
         }));

@@ -8,10 +8,10 @@
 //! (`filesystem`), any protocol.
 
 use super::permission::{self, EXECUTE, READ, User, WRITE};
-use super::{Call, Errno, Filesystem, Operation};
+use super::{Call, Errno, Filesystem, Operation, Tree};
 use crate::events::LocalChange;
 use bytes::Bytes;
-use notefs_cache::{Attr, AttrChange, DirEntry, Error, FileKind, Ino, Replica, SpaceUsage, Timestamp};
+use notefs_cache::{Attr, AttrChange, DirEntry, Error, FileKind, Ino, SpaceUsage, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl Guarded {
         done: impl FnOnce(Changed<()>) + Send + 'static,
     ) {
         let done = self.telling(|| LocalChange::Inode(ino), done);
-        let op = move |replica: &Replica, before: &Attr| {
+        let op = move |replica: &Tree, before: &Attr| {
             if guard.is_some_and(|guard| guard != before.ctime) {
                 return Err(Error::Posix(CHANGED_MEANWHILE.0));
             }
@@ -100,7 +100,7 @@ impl Guarded {
 
     /// A symlink's target.
     pub fn read_link(&self, ino: Ino, done: impl FnOnce(Changed<Vec<u8>>) + Send + 'static) {
-        let op = move |replica: &Replica, _: &Attr| replica.read_link(ino);
+        let op = move |replica: &Tree, _: &Attr| replica.read_link(ino);
         self.look(Call::new(Operation::ReadLink, ino), op, done);
     }
 
@@ -112,7 +112,7 @@ impl Guarded {
         (offset, length): (u64, usize),
         done: impl FnOnce(Changed<Bytes>) + Send + 'static,
     ) {
-        let op = move |replica: &Replica, attr: &Attr| {
+        let op = move |replica: &Tree, attr: &Attr| {
             permission::may_transfer(&user, attr, READ).map_err(Error::Posix)?;
             replica.read(ino, offset, length)
         };
@@ -128,7 +128,7 @@ impl Guarded {
         done: impl FnOnce(Changed<()>) + Send + 'static,
     ) {
         let done = self.telling(|| LocalChange::Inode(ino), done);
-        let op = move |replica: &Replica, attr: &Attr| {
+        let op = move |replica: &Tree, attr: &Attr| {
             permission::may_transfer(&user, attr, WRITE).map_err(Error::Posix)?;
             replica.write(ino, offset, &data, !user.is_root())
         };
@@ -165,7 +165,7 @@ impl Guarded {
         (cookie, limit): (u64, usize),
         done: impl FnOnce(Changed<Listing>) + Send + 'static,
     ) {
-        let op = move |replica: &Replica, attr: &Attr| {
+        let op = move |replica: &Tree, attr: &Attr| {
             if attr.kind != FileKind::Directory {
                 return Err(Error::Posix(libc::ENOTDIR));
             }
@@ -180,7 +180,7 @@ impl Guarded {
 
     /// The directory at a path below the root, symlinks not followed.
     pub fn resolve(&self, user: User, path: Bytes, done: impl FnOnce(Result<Attr, Errno>) + Send + 'static) {
-        let op = move |replica: &Replica| {
+        let op = move |replica: &Tree| {
             let mut attr = replica.attr(notefs_cache::ROOT_INO)?;
             for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
                 permission::need(&user, &attr, EXECUTE).map_err(Error::Posix)?;
@@ -203,7 +203,7 @@ impl Guarded {
         let told = filesystem.events.has_readers().then(change);
         move |is_made| {
             if let (true, Some(change)) = (is_made, told) {
-                filesystem.events.tell(&filesystem.replica, change);
+                filesystem.events.tell(filesystem.replica(), change);
             }
         }
     }
@@ -225,11 +225,11 @@ impl Guarded {
     fn change<T: Send + 'static>(
         &self,
         call: Call,
-        op: impl Fn(&Replica, &Attr) -> Result<T, Error> + Send + 'static,
+        op: impl Fn(&Tree, &Attr) -> Result<T, Error> + Send + 'static,
         done: impl FnOnce(Changed<T>) + Send + 'static,
     ) {
         let order = Arc::clone(&self.order);
-        let op = move |replica: &Replica| {
+        let op = move |replica: &Tree| {
             let _together = lock(&order, [call.ino, call.ino]);
             observe(replica, call.ino, &op)
         };
@@ -240,10 +240,10 @@ impl Guarded {
     fn look<T: Send + 'static>(
         &self,
         call: Call,
-        op: impl Fn(&Replica, &Attr) -> Result<T, Error> + Send + 'static,
+        op: impl Fn(&Tree, &Attr) -> Result<T, Error> + Send + 'static,
         done: impl FnOnce(Changed<T>) + Send + 'static,
     ) {
-        let op = move |replica: &Replica| {
+        let op = move |replica: &Tree| {
             let attr = live(replica, call.ino)?;
             let result = posix(op(replica, &attr))?;
             Ok(Changed {
@@ -257,7 +257,7 @@ impl Guarded {
 }
 
 /// The attributes of an inode that still has a name.
-fn live(replica: &Replica, ino: Ino) -> Result<Attr, Error> {
+fn live(replica: &Tree, ino: Ino) -> Result<Attr, Error> {
     match replica.attr(ino) {
         Ok(attr) if attr.nlink > 0 => Ok(attr),
         Ok(_) | Err(Error::Posix(libc::ENOENT)) => Err(Error::Posix(libc::ESTALE)),
@@ -275,11 +275,7 @@ fn lock(order: &[Mutex<()>; STRIPES], inodes: [Ino; 2]) -> [Option<MutexGuard<'_
 }
 
 /// Runs `op` between two looks at the inode.
-fn observe<T>(
-    replica: &Replica,
-    ino: Ino,
-    op: impl Fn(&Replica, &Attr) -> Result<T, Error>,
-) -> Result<Changed<T>, Error> {
+fn observe<T>(replica: &Tree, ino: Ino, op: impl Fn(&Tree, &Attr) -> Result<T, Error>) -> Result<Changed<T>, Error> {
     let before = live(replica, ino)?;
     let result = posix(op(replica, &before))?;
     Ok(Changed {

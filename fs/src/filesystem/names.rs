@@ -1,6 +1,6 @@
 //! Operations on names: look up, make, link, remove, rename, list, forget.
 
-use super::{Call, Errno, Filesystem, Operation};
+use super::{Call, Errno, Filesystem, Operation, Tree, is_virtual};
 use crate::events::{EventKind, LocalChange};
 use notefs_cache::{Attr, DirEntry, Error, FileKind, Ino, NewInode, ROOT_INO, RenameMode, Replica};
 use notefs_cache::{NAME_LENGTH_MAX_BYTES, SYMLINK_LENGTH_MAX_BYTES};
@@ -8,7 +8,7 @@ use notefs_cache::{NAME_LENGTH_MAX_BYTES, SYMLINK_LENGTH_MAX_BYTES};
 impl Filesystem {
     /// The inode behind a name, retained.
     pub fn lookup(&self, parent: Ino, name: &[u8], done: impl FnOnce(Result<Attr, Errno>) + Send + 'static) {
-        let op = move |replica: &Replica, name: &[u8]| {
+        let op = move |replica: &Tree, name: &[u8]| {
             check_name(name)?;
             replica.lookup(parent, name).map(|attr| retained(replica, attr))
         };
@@ -28,7 +28,7 @@ impl Filesystem {
             || LocalChange::Name(EventKind::Created, (parent, name.to_vec()), is_folder),
             done,
         );
-        let op = move |replica: &Replica, name: &[u8]| {
+        let op = move |replica: &Tree, name: &[u8]| {
             check_name(name)?;
             if new.target.len() > SYMLINK_LENGTH_MAX_BYTES {
                 return Err(Error::Posix(libc::ENAMETOOLONG));
@@ -44,7 +44,7 @@ impl Filesystem {
             || LocalChange::Name(EventKind::Created, (parent, name.to_vec()), false),
             done,
         );
-        let op = move |replica: &Replica, name: &[u8]| {
+        let op = move |replica: &Tree, name: &[u8]| {
             check_name(name)?;
             replica.link(ino, parent, name).map(|attr| retained(replica, attr))
         };
@@ -57,7 +57,7 @@ impl Filesystem {
             || LocalChange::Name(EventKind::Removed, (parent, name.to_vec()), false),
             done,
         );
-        let op = move |replica: &Replica, name: &[u8]| {
+        let op = move |replica: &Tree, name: &[u8]| {
             check_name(name)?;
             replica.unlink(parent, name)
         };
@@ -70,7 +70,7 @@ impl Filesystem {
             || LocalChange::Name(EventKind::Removed, (parent, name.to_vec()), true),
             done,
         );
-        let op = move |replica: &Replica, name: &[u8]| {
+        let op = move |replica: &Tree, name: &[u8]| {
             check_name(name)?;
             replica.rmdir(parent, name)
         };
@@ -93,7 +93,7 @@ impl Filesystem {
             is_exchange: mode == RenameMode::Exchange,
         };
         let done = self.telling(moved, done);
-        let op = move |replica: &Replica| {
+        let op = move |replica: &Tree| {
             check_name(&from_name)?;
             check_name(&to_name)?;
             replica.rename((from_parent, &from_name), (to_parent, &to_name), mode)
@@ -127,21 +127,21 @@ impl Filesystem {
 
     /// Retains an inode that `read_dir` answered.
     pub fn retain(&self, ino: Ino) {
-        if ino != ROOT_INO {
-            self.replica.retain(ino);
+        if ino != ROOT_INO && !is_virtual(ino) {
+            self.replica().retain(ino);
         }
     }
 
     /// Takes back `count` retains. The root is never forgotten.
     pub fn forget(&self, ino: Ino, count: u64) {
-        if ino != ROOT_INO {
-            self.replica.forget(ino, count);
+        if ino != ROOT_INO && !is_virtual(ino) {
+            self.replica().forget(ino, count);
         }
     }
 }
 
 fn retained(replica: &Replica, attr: Attr) -> Attr {
-    if attr.ino != ROOT_INO {
+    if attr.ino != ROOT_INO && !is_virtual(attr.ino) {
         replica.retain(attr.ino);
     }
     attr

@@ -58,6 +58,16 @@ impl Operation {
         Operation::Space,
     ];
 
+    /// Whether it changes something.
+    pub(crate) fn is_change(self) -> bool {
+        use Operation as Is;
+        let is_look = matches!(
+            self,
+            Is::Lookup | Is::Attr | Is::ReadDir | Is::ParentOf | Is::Resolve | Is::Read | Is::Seek | Is::Sync
+        );
+        !is_look && !matches!(self, Is::ReadLink | Is::Xattr | Is::ListXattrs | Is::Space)
+    }
+
     /// Its name in logs and metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -92,12 +92,10 @@ impl Listing for Plus {
     fn add(&mut self, filesystem: &Filesystem, entry: &DirEntry) -> bool {
         let ino = entry.attr.ino;
         filesystem.retain(ino);
-        self.1.kernel.told(ino);
+        let ttl = self.1.remembered(ino);
         let (attr, generation) = (convert::file_attr(&entry.attr), Generation(entry.attr.generation));
         let name = OsStr::from_bytes(&entry.name);
-        let added = !self
-            .0
-            .add(INodeNo(ino), entry.cookie, name, &self.1.ttl, &attr, generation);
+        let added = !self.0.add(INodeNo(ino), entry.cookie, name, &ttl, &attr, generation);
         if !added {
             filesystem.forget(ino, 1);
         }

@@ -98,7 +98,7 @@ impl fuser::Filesystem for FrontEnd {
                 return;
             };
             self.filesystem
-                .lookup(parent.0, name.as_bytes(), self.answers.lookup(reply));
+                .lookup(parent.0, name.as_bytes(), self.answers.below(parent.0).lookup(reply));
         });
     }
 

@@ -2,12 +2,12 @@
 
 use super::convert::{self, BLOCK_SIZE_BYTES};
 use super::notify::KernelCache;
-use crate::filesystem::Errno;
+use crate::filesystem::{Errno, is_virtual};
 use fuser::{
     FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyStatfs,
     ReplyWrite, ReplyXattr,
 };
-use notefs_cache::{Attr, NAME_LENGTH_MAX_BYTES, SpaceUsage};
+use notefs_cache::{Attr, Ino, NAME_LENGTH_MAX_BYTES, SpaceUsage};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +19,33 @@ pub(super) struct Answers {
 }
 
 impl Answers {
+    /// For names in this directory: what there is in the virtual folder is asked for each time.
+    pub(super) fn below(&self, parent: Ino) -> Answers {
+        Answers {
+            ttl: self.ttl_of(parent),
+            ..self.clone()
+        }
+    }
+
+    fn ttl_of(&self, ino: Ino) -> Duration {
+        if is_virtual(ino) { Duration::ZERO } else { self.ttl }
+    }
+
+    /// How long an entry holds that the kernel is told of now. It need never be told to forget what it does not remember.
+    pub(super) fn remembered(&self, ino: Ino) -> Duration {
+        if !is_virtual(ino) {
+            self.kernel.told(ino);
+        }
+        self.ttl_of(ino)
+    }
+
     /// Answers an entry or an error.
     pub(super) fn entry(&self, reply: ReplyEntry) -> impl FnOnce(Result<Attr, Errno>) + Send + 'static {
         let this = self.clone();
         move |result| match result {
             Ok(attr) => {
-                this.kernel.told(attr.ino);
-                reply.entry(&this.ttl, &convert::file_attr(&attr), Generation(attr.generation));
+                let ttl = this.remembered(attr.ino);
+                reply.entry(&ttl, &convert::file_attr(&attr), Generation(attr.generation));
             }
             Err(error) => reply.error(convert::errno(error)),
         }
@@ -69,9 +89,9 @@ impl Answers {
     }
 
     pub(super) fn attr(&self, reply: ReplyAttr) -> impl FnOnce(Result<Attr, Errno>) + Send + 'static {
-        let ttl = self.ttl;
+        let this = self.clone();
         move |result| match result {
-            Ok(attr) => reply.attr(&ttl, &convert::file_attr(&attr)),
+            Ok(attr) => reply.attr(&this.ttl_of(attr.ino), &convert::file_attr(&attr)),
             Err(error) => reply.error(convert::errno(error)),
         }
     }

@@ -105,7 +105,7 @@ impl Handler for Desk {
 }
 
 impl Desk {
-    fn status(&self) -> Result<Answer, Failure> {
+    pub(super) fn status(&self) -> Result<Answer, Failure> {
         let notes = self.index.note_count().map_err(index_failure)?;
         let status = report::mount_status(&self.record, self.replica.status(), self.bridge.progress(), notes);
         Ok(Answer::Status(Box::new(crate::control::protocol::MountStatus {

@@ -76,6 +76,25 @@ pub(crate) enum Pin {
     Off,
 }
 
+/// What becomes of the virtual folder `.notefs`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DotNotefs {
+    /// It is there for who names it
+    #[default]
+    Hidden,
+    /// Listings show it, too
+    Shown,
+    /// There is none
+    Off,
+}
+
+impl DotNotefs {
+    /// Whether listings show it, if it is there.
+    pub(crate) fn shown(self) -> Option<bool> {
+        (self != DotNotefs::Off).then_some(self == DotNotefs::Shown)
+    }
+}
+
 /// `notefs mount`.
 #[derive(Debug, Default, Args)]
 #[command(
@@ -145,6 +164,10 @@ pub(crate) struct MountArgs {
     /// What is kept on this machine, to be read while the store is away, beside what `notefs pin` names [default: notes]
     #[arg(long, value_enum, value_name = "WHAT", env = "NOTEFS_PIN", hide_env = true)]
     pub(crate) pin: Option<Pin>,
+
+    /// The virtual folder .notefs, which holds searches, tags, backlinks, recent notes and conflicts as links [default: hidden]
+    #[arg(long, value_enum, value_name = "HOW", env = "NOTEFS_DOT_NOTEFS", hide_env = true)]
+    pub(crate) dot_notefs: Option<DotNotefs>,
 
     /// Refuse every change
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",

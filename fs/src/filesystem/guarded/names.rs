@@ -4,11 +4,10 @@ use super::{Changed, Guarded, flatten, live, lock, observe, posix};
 use crate::events::{EventKind, LocalChange};
 use crate::filesystem::names::check_name;
 use crate::filesystem::permission::{self, EXECUTE, User, WRITE};
-use crate::filesystem::{Call, Errno, Operation};
+use crate::filesystem::{Call, Errno, Operation, Tree};
 use bytes::Bytes;
 use notefs_cache::{
-    Attr, AttrChange, Error, FileKind, Ino, NewInode, RenameMode, Replica, SYMLINK_LENGTH_MAX_BYTES, TimeChange,
-    Timestamp,
+    Attr, AttrChange, Error, FileKind, Ino, NewInode, RenameMode, SYMLINK_LENGTH_MAX_BYTES, TimeChange, Timestamp,
 };
 use std::sync::Arc;
 
@@ -68,7 +67,7 @@ impl Guarded {
     /// The inode behind a name; `.` and `..` are names too.
     pub fn lookup(&self, user: User, place: Place, done: impl FnOnce(Changed<Attr>) + Send + 'static) {
         let call = Call::new(Operation::Lookup, place.dir);
-        let op = move |replica: &Replica, dir: &Attr| {
+        let op = move |replica: &Tree, dir: &Attr| {
             check_name(&place.name)?;
             enter(&user, dir)?;
             match &place.name[..] {
@@ -84,7 +83,7 @@ impl Guarded {
     pub fn create(&self, user: User, place: Place, new: Creation, done: impl FnOnce(Changed<Attr>) + Send + 'static) {
         let call = Call::new(Operation::Create, place.dir);
         let done = self.telling(|| place.appeared(new.kind == FileKind::Directory), done);
-        let op = move |replica: &Replica, dir: &Attr| {
+        let op = move |replica: &Tree, dir: &Attr| {
             check_name(&place.name)?;
             if new.target.len() > SYMLINK_LENGTH_MAX_BYTES {
                 return Err(Error::Posix(libc::ENAMETOOLONG));
@@ -105,7 +104,7 @@ impl Guarded {
     pub fn link(&self, user: User, ino: Ino, place: Place, done: impl FnOnce(Changed<Attr>) + Send + 'static) {
         let call = Call::new(Operation::Link, place.dir).with(ino);
         let done = self.telling(|| place.appeared(false), done);
-        let op = move |replica: &Replica, dir: &Attr| {
+        let op = move |replica: &Tree, dir: &Attr| {
             check_name(&place.name)?;
             live(replica, ino)?;
             enter(&user, dir)?;
@@ -119,7 +118,7 @@ impl Guarded {
     pub fn remove(&self, user: User, place: Place, directory: bool, done: impl FnOnce(Changed<()>) + Send + 'static) {
         let call = Call::new(Operation::Remove, place.dir);
         let done = self.telling(|| place.vanished(directory), done);
-        let op = move |replica: &Replica, dir: &Attr| {
+        let op = move |replica: &Tree, dir: &Attr| {
             check_name(&place.name)?;
             enter(&user, dir)?;
             let victim = replica.lookup(place.dir, &place.name)?;
@@ -149,7 +148,7 @@ impl Guarded {
             is_exchange: false,
         };
         let tell = self.news(moved);
-        let op = move |replica: &Replica| {
+        let op = move |replica: &Tree| {
             let _together = lock(&order, [from.dir, to.dir]);
             let target = live(replica, to.dir)?;
             let moved = observe(replica, from.dir, |replica, source| {
@@ -180,7 +179,7 @@ fn enter(user: &User, dir: &Attr) -> Result<(), Error> {
     permission::need(user, dir, EXECUTE).map_err(Error::Posix)
 }
 
-fn rename(replica: &Replica, user: &User, from: (&Attr, &Place), to: (&Attr, &Place)) -> Result<(), Error> {
+fn rename(replica: &Tree, user: &User, from: (&Attr, &Place), to: (&Attr, &Place)) -> Result<(), Error> {
     for (dir, place) in [from, to] {
         check_name(&place.name)?;
         enter(user, dir)?;
@@ -203,7 +202,7 @@ fn rename(replica: &Replica, user: &User, from: (&Attr, &Place), to: (&Attr, &Pl
 }
 
 /// What a creation answers where the name is taken.
-fn existing(replica: &Replica, user: &User, found: Attr, new: &Creation) -> Result<Attr, Error> {
+fn existing(replica: &Tree, user: &User, found: Attr, new: &Creation) -> Result<Attr, Error> {
     match new.existing {
         Existing::Keep if found.kind == FileKind::File => {
             let Some(size) = new.attributes.size else {
@@ -224,7 +223,7 @@ fn existing(replica: &Replica, user: &User, found: Attr, new: &Creation) -> Resu
     }
 }
 
-fn make(replica: &Replica, user: &User, dir: &Attr, name: &[u8], new: &Creation) -> Result<Attr, Error> {
+fn make(replica: &Tree, user: &User, dir: &Attr, name: &[u8], new: &Creation) -> Result<Attr, Error> {
     let is_device = matches!(new.kind, FileKind::CharDevice | FileKind::BlockDevice);
     if is_device && !user.is_root() {
         return Err(Error::Posix(libc::EPERM));
