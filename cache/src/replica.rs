@@ -42,7 +42,7 @@ pub(crate) use listing::own_name;
 pub(crate) use metadata::{TARGET_RANGE, fill_directory};
 pub(crate) use op::Op;
 pub(crate) use remote_change::Offer;
-pub use remote_change::{Announcer, FOREIGN, RemoteChange, RemoteChangeKind};
+pub use remote_change::{ANNOUNCED_MAX, Announcer, FOREIGN, RemoteChange, RemoteChangeKind};
 pub use report::*;
 pub use secret::SECRET_BYTES;
 

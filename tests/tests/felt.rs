@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
-use notefs_tests::kinds::{EACH, Expected, ONLY_TOLD, PARTS, compare, moved, prepare, same_content, wait_for_all};
+use notefs_tests::kinds::{
+    EACH, Expected, ONLY_TOLD, PARTS, change_all, compare, moved, prepare, same_content, wait_for_all,
+};
 use notefs_tests::pair::{fill, reads, shows, signal, two_machines};
 use notefs_tests::process::{self, shell};
 use notefs_tests::watch::{Watcher, by_path};
@@ -15,13 +17,13 @@ use notefs_tests::{PATIENCE, Store, wait_until};
 /// The reader sees each part when it is complete in the bucket, so that a rename is one.
 fn felt_exactly_once(store: &Store) -> Result<()> {
     let (writer, reader) = two_machines(store, &ONLY_TOLD)?;
-    prepare(&writer, &reader)?;
+    prepare(&writer, &reader, EACH)?;
     let watcher = Watcher::inotify(reader.dir())?;
     let mut expected = Expected::new();
     let daemon = i32::try_from(reader.pid()?)?;
     for part in PARTS {
         signal(daemon, libc::SIGSTOP);
-        let changed = part(&writer).and_then(|part| writer.drain().map(|()| part));
+        let changed = part(&writer, EACH).and_then(|part| writer.drain().map(|()| part));
         signal(daemon, libc::SIGCONT);
         expected.append(&mut changed?);
         wait_for_all(&watcher, &expected)?;
@@ -52,6 +54,22 @@ fn every_kind_of_change_is_felt_exactly_once_on_weed() -> Result<()> {
     felt_exactly_once(&Store::weed()?)
 }
 
+/// All parts come with one look of the reader.
+#[test]
+fn many_changes_at_once_are_felt_each() -> Result<()> {
+    let (writer, reader) = two_machines(&Store::folder()?, &ONLY_TOLD)?;
+    prepare(&writer, &reader, EACH)?;
+    let watcher = Watcher::inotify(reader.dir())?;
+    let daemon = i32::try_from(reader.pid()?)?;
+    signal(daemon, libc::SIGSTOP);
+    let expected = change_all(&writer, EACH);
+    signal(daemon, libc::SIGCONT);
+    let expected = expected?;
+    wait_for_all(&watcher, &expected)?;
+    compare(&by_path(&watcher.everything("end-mark")?), &expected)?;
+    same_content(&writer, &reader, &expected)
+}
+
 #[test]
 fn every_kind_of_change_is_felt_under_load() -> Result<()> {
     felt_under_load(&Store::folder()?)
@@ -65,7 +83,7 @@ fn every_kind_of_change_is_felt_under_load_on_weed() -> Result<()> {
 fn felt_under_load(store: &Store) -> Result<()> {
     let (writer, reader) = two_machines(store, &["-v"])?;
     std::fs::create_dir(reader.path("noise"))?;
-    prepare(&writer, &reader)?;
+    prepare(&writer, &reader, EACH)?;
     let watcher = Watcher::inotify(reader.dir())?;
     let stop = AtomicBool::new(false);
     // Each round looks everywhere and changes something of its own.
@@ -79,9 +97,9 @@ fn felt_under_load(store: &Store) -> Result<()> {
         });
         let felt = || {
             let mut expected = Expected::new();
-            PARTS
-                .iter()
-                .try_for_each(|part| part(&writer).map(|mut part| expected.append(&mut part)))?;
+            for part in PARTS {
+                expected.append(&mut part(&writer, EACH)?);
+            }
             wait_for_all(&watcher, &expected)?;
             anyhow::Ok((watcher.everything("end-mark")?, expected))
         };

@@ -9,7 +9,7 @@ use super::places::{Placed, Planned, place};
 use super::{Look, readers};
 use crate::error::Result;
 use crate::litter::lies_in_litter;
-use crate::replica::{FOREIGN, Offer, RemoteChange, RemoteChangeKind, Replica, Spot, Theirs};
+use crate::replica::{ANNOUNCED_MAX, FOREIGN, Offer, RemoteChange, RemoteChangeKind, Replica, Spot, Theirs};
 use crate::state::{Inode, Remote};
 use crate::store::{Listed, ObjectMetadata, PartialMetadata};
 use crate::types::*;
@@ -17,12 +17,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Above this many differences at once nothing is announced one by one, and what nobody has cached is not asked about.
-const STORM: usize = 1_000;
-
 /// A round under way.
 pub(super) struct Round {
     pub(super) began: u64,
+    /// More than can be announced one by one; then what nobody has cached is not asked about either.
     pub(super) storm: bool,
     /// New key -> the object that had it under another key.
     moves: HashMap<String, Remote>,
@@ -37,17 +35,20 @@ impl Replica {
         let _round = self.puller.round.lock().await;
         self.take_up_halves(&mut found)?;
         self.leave_to_push(&mut found)?;
-        let count = found.looks.len() + found.vanished.len();
         let mut failed = self.confirm_doubts(&mut found, began).await;
         let moves = self.find_moves(&mut found)?;
         self.keep_halves_back(&mut found, &moves)?;
+        let count = found.looks.len() + found.vanished.len() + found.vanished_directories.len();
         let mut round = Round {
             began,
-            storm: count > STORM,
+            storm: count > ANNOUNCED_MAX,
             moves,
             planned: Planned::default(),
             complete: found.pages > 0,
         };
+        if count > 0 {
+            tracing::debug!(count, storm = round.storm, "Changes of the bucket are brought about");
+        }
         let removals = self.removals(found.vanished, &found.origins, began)?;
         self.offer(removals, round.storm).await;
         let (directories, mut files): (Vec<Look>, Vec<Look>) =

@@ -15,8 +15,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long the front end has to take up a change.
-const TAKE_UP_DEADLINE_MS: u64 = 3_000;
+/// Changes that are announced at once; of more, none is. Each raises three events at most, and the kernel keeps 16,384 of them for a watcher
+/// that does not read meanwhile (`fs.inotify.max_queued_events`).
+pub const ANNOUNCED_MAX: usize = 5_000;
+
+/// How long the front end may take up nothing, and how long it may take for all that was announced at once.
+const TAKE_UP_PAUSE_MAX_MS: u64 = 3_000;
+const TAKE_UP_DEADLINE_MS: u64 = 30_000;
 
 /// How often overdue changes are looked for.
 const OVERDUE_POLL_MS: u64 = 10;
@@ -63,8 +68,8 @@ pub const FOREIGN: &str = "foreign";
 
 /// The front end that makes pulled changes felt. Called without any lock held; must not block.
 pub trait Announcer: Send + Sync + 'static {
-    /// Is to call [`Replica::take_effect`] with the change's id soon, in the order of announcement; after a few seconds the replica does
-    /// without.
+    /// Is to call [`Replica::take_effect`] with the change's id soon, in the order of announcement; if it takes up nothing for a few seconds
+    /// the replica does without.
     fn announce(&self, change: RemoteChange);
 }
 
@@ -88,7 +93,23 @@ pub(super) struct RemoteChanges {
 #[derive(Default)]
 struct Waiting {
     newest_id: u64,
+    /// With when each was announced.
     offers: BTreeMap<u64, (Offer, u64)>,
+    /// When the front end has last taken one up.
+    taken_up_ms: u64,
+}
+
+impl Waiting {
+    /// One that the front end is not going to take up in time.
+    fn overdue(&self, now_ms: u64) -> Option<u64> {
+        let is_overdue = |announced_ms: u64| {
+            let idle_since_ms = self.taken_up_ms.max(announced_ms);
+            now_ms >= idle_since_ms + TAKE_UP_PAUSE_MAX_MS || now_ms >= announced_ms + TAKE_UP_DEADLINE_MS
+        };
+        let mut all = self.offers.iter();
+        all.find(|(_, (_, announced_ms))| is_overdue(*announced_ms))
+            .map(|(id, _)| *id)
+    }
 }
 
 impl Replica {
@@ -103,6 +124,8 @@ impl Replica {
         let Some(offer) = self.take_offer(id) else {
             return Ok(None);
         };
+        let taken_up_ms = self.now_ms();
+        self.remote_changes.waiting.lock().taken_up_ms = taken_up_ms;
         self.effect_parent_first(&offer.change)?;
         (offer.effect)(self)
     }
@@ -118,7 +141,7 @@ impl Replica {
             }
             return;
         };
-        let due_ms = self.now_ms() + TAKE_UP_DEADLINE_MS;
+        let announced_ms = self.now_ms();
         let mut announced = Vec::with_capacity(offers.len());
         {
             let mut waiting = self.remote_changes.waiting.lock();
@@ -126,7 +149,7 @@ impl Replica {
                 waiting.newest_id += 1;
                 offer.change.id = waiting.newest_id;
                 announced.push(offer.change.clone());
-                waiting.offers.insert(offer.change.id, (offer, due_ms));
+                waiting.offers.insert(offer.change.id, (offer, announced_ms));
             }
         }
         let (first, last) = match (announced.first(), announced.last()) {
@@ -151,9 +174,8 @@ impl Replica {
         loop {
             let overdue = {
                 let waiting = self.remote_changes.waiting.lock();
-                let mut all = waiting.offers.values();
-                all.find(|(_, due_ms)| gone || *due_ms <= now_ms)
-                    .map(|(offer, _)| offer.change.id)
+                let first = || waiting.offers.keys().next().copied();
+                if gone { first() } else { waiting.overdue(now_ms) }
             };
             let Some(offer) = overdue.and_then(|id| self.take_offer(id)) else {
                 return;
@@ -213,5 +235,44 @@ impl Replica {
         if change.kind != RemoteChangeKind::Created {
             observer.inode_changed(change.ino);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announced(at_ms: &[u64]) -> Waiting {
+        let mut waiting = Waiting::default();
+        for (id, at_ms) in (1..).zip(at_ms) {
+            let change = RemoteChange {
+                id,
+                kind: RemoteChangeKind::Removed,
+                parent: ROOT_INO,
+                name: b"a".to_vec(),
+                ino: 7,
+                is_dir: false,
+                origin: FOREIGN.to_owned(),
+            };
+            let effect: Effect = Box::new(|_| Ok(None));
+            waiting.offers.insert(id, (Offer { change, effect }, *at_ms));
+        }
+        waiting
+    }
+
+    #[test]
+    fn who_takes_up_one_after_the_other_has_time_for_all_but_not_for_ever() {
+        let mut waiting = announced(&[1_000, 2_000]);
+        assert_eq!(waiting.overdue(3_999), None);
+        assert_eq!(waiting.overdue(4_000), Some(1), "nothing is taken up");
+        waiting.taken_up_ms = 3_900;
+        assert_eq!(waiting.overdue(6_899), None, "one was taken up");
+        assert_eq!(waiting.overdue(6_900), Some(1));
+        waiting.taken_up_ms = 30_999;
+        assert_eq!(waiting.overdue(30_999), None);
+        assert_eq!(waiting.overdue(31_000), Some(1), "it takes too long altogether");
+        waiting.offers.remove(&1);
+        assert_eq!(waiting.overdue(31_000), None);
+        assert_eq!(announced(&[]).overdue(u64::MAX), None);
     }
 }

@@ -31,7 +31,7 @@ use crate::events::Events;
 use crate::filesystem::Filesystem;
 use feel::Feeler;
 use fuser::Notifier;
-use notefs_cache::replica::{Announcer, RemoteChange};
+use notefs_cache::replica::{ANNOUNCED_MAX, Announcer, RemoteChange};
 use notefs_cache::{Ino, ROOT_INO};
 use parking_lot::{Condvar, Mutex};
 use staff::Staff;
@@ -42,8 +42,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Changes that may wait and still have events of their own.
-const QUEUE_FELT_MAX: usize = 1_000;
+/// Changes that may wait and still have events of their own: a round's, and those that have waited for readers.
+const QUEUE_FELT_MAX: usize = ANNOUNCED_MAX + 1_000;
 
 /// Changes that may wait at all. The replica lets what does not fit take effect by itself.
 const QUEUE_MAX: usize = 65_536;
