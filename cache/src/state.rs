@@ -88,6 +88,8 @@ pub(crate) struct Tables {
     pub(crate) dirty: HashMap<Ino, Debt>,
     /// Their contents together.
     pub(crate) dirty_bytes: u64,
+    /// Inodes that ceased to be owed, and by which operation, as long as that is not flushed: on the disk they are still owed.
+    settled: HashMap<Ino, u64>,
     /// Inodes with a content change in the log that nobody has read yet.
     pub(crate) unread_changes: HashSet<Ino>,
     /// Paths and keys of directories, as last computed.
@@ -136,6 +138,7 @@ impl State {
             change_seq: 0,
             dirty: HashMap::new(),
             dirty_bytes: 0,
+            settled: HashMap::new(),
             unread_changes: HashSet::new(),
             directory_keys: HashMap::new(),
             local: local::Local::default(),
@@ -192,6 +195,11 @@ impl Tables {
             return Err(error);
         }
         Ok(self.op)
+    }
+
+    /// Whether the disk may still say that an inode is owed, though it is not.
+    pub(crate) fn is_owed_on_disk(&self, ino: Ino) -> bool {
+        self.settled.contains_key(&ino)
     }
 
     /// The newest operation's number.

@@ -72,6 +72,9 @@ impl Replica {
         self.to_blob(ino)?;
         self.zero_before(ino, offset)?;
         self.blobs.write(ino, offset, data)?;
+        if self.covers_stored(ino, offset, end)? {
+            self.blobs.sync_one(ino)?;
+        }
         self.change(|op| {
             let mut inode = regular(known_inode(op.tables, ino)?)?;
             let mut present = op.tables.present(ino)?;
@@ -143,8 +146,9 @@ impl Replica {
         } else if inode.place == Place::Nowhere {
             self.blobs.set_size(ino, inode.size)?;
         }
-        if inode.place == Place::Inline && !present.is_empty() && !is_new {
-            // They may be synced where they are: the row that says where they are now must not reach the disk before them.
+        if inode.place != Place::Blob && !is_new {
+            // What it holds may be synced or stored: the row that says where that is now must not reach the disk before it, nor before
+            // the name of its blob.
             self.blobs.sync_one(ino)?;
         }
         self.change(|op| {
@@ -164,6 +168,16 @@ impl Replica {
         self.view(|tables| {
             let born = tables.dirty.get(&ino).map_or(0, |debt| debt.born);
             Ok(born > synced_op && tables.remotes_of(ino)?.is_empty())
+        })
+    }
+
+    /// Whether a write replaces bytes that only the bucket holds: a row that says that they are here must not reach the disk before
+    /// them, or a power cut would leave zeros in their place.
+    fn covers_stored(&self, ino: Ino, offset: u64, end: u64) -> Result<bool> {
+        self.view(|tables| {
+            let size = tables.live_inode(ino)?.size;
+            let present = tables.present(ino)?;
+            Ok(ranges::first_gap(&present, offset, end.min(size)).is_some())
         })
     }
 

@@ -217,14 +217,19 @@ impl Replica {
         })
     }
 
-    /// After a power cut: what was fetched may never have reached the disk, although the tables say that it is there.
+    /// After a power cut: what was fetched may never have reached the disk, although the tables say that it is there; and bytes of
+    /// an owed file may have reached it, although the tables say nothing of them.
     fn distrust_blobs(&self) -> Result<()> {
         for ino in self.view(|tables| tables.with_blobs())? {
+            if self.view(|tables| Ok(tables.dirty.contains_key(&ino)))? {
+                self.take_as_found(ino)?;
+                continue;
+            }
             let dropped = self.change(|op| {
                 let Some(mut inode) = op.tables.inode(ino)?.filter(|inode| inode.place == Place::Blob) else {
                     return Ok(false);
                 };
-                if op.tables.dirty.contains_key(&ino) || !super::content::is_stored(op.tables, &inode)? {
+                if !super::content::is_stored(op.tables, &inode)? {
                     return Ok(false);
                 }
                 op.push(Mutation::DropPresent(ino));
@@ -236,6 +241,26 @@ impl Replica {
             self.remove_blob(dropped.then_some(ino));
         }
         Ok(())
+    }
+
+    /// The content of an owed file is what is found, and not what may have been stored of it. One that was never flushed, so that
+    /// nothing but its row is left, is zeros.
+    fn take_as_found(&self, ino: Ino) -> Result<()> {
+        let size = self.view(|tables| match tables.inode(ino)? {
+            Some(inode) if inode.place == Place::Blob && tables.remotes_of(ino)?.is_empty() => Ok(Some(inode.size)),
+            _ => Ok(None),
+        })?;
+        if let Some(size) = size.filter(|_| !self.blobs.exists(ino)) {
+            self.blobs.set_size(ino, size)?;
+        }
+        self.change(|op| {
+            if let Some(mut inode) = op.tables.inode(ino)?.filter(|inode| inode.place == Place::Blob) {
+                inode.content_version += 1;
+                op.put(&inode);
+                op.content_changed(ino);
+            }
+            Ok(())
+        })
     }
 
     /// Removes what a crash left without a name: unlinked inodes whose last user died, and blobs of no inode.

@@ -265,11 +265,16 @@ impl Replica {
         }
     }
 
-    /// Of content that is nowhere in the tables, or stored.
+    /// Of content that is nowhere in the tables, or stored. As long as the rows on the disk still take it for owed, a power cut would
+    /// leave a file that is owed and has no content: they are flushed first.
     pub(super) fn remove_blob(&self, ino: Option<Ino>) {
-        if let Some(ino) = ino {
-            self.blobs.remove(ino);
+        let Some(ino) = ino else { return };
+        if self.state.lock().is_owed_on_disk(ino)
+            && let Err(error) = self.state.sync()
+        {
+            tracing::warn!(%error, "Could not flush what is stored before its local content goes");
         }
+        self.blobs.remove(ino);
     }
 
     /// Stores that are folders cannot hold a segment that escaping has made longer than a file name.

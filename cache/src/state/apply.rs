@@ -55,6 +55,7 @@ impl Tables {
                 self.execute("DELETE FROM dirty WHERE ino = ?1", params![*ino as i64])?;
                 if let Some(debt) = self.dirty.remove(ino) {
                     self.dirty_bytes -= debt.bytes;
+                    self.settled.insert(*ino, self.op);
                 }
             }
             Mutation::Change(change) => self.log_change(change)?,

@@ -28,6 +28,7 @@ impl State {
             source,
             advice: "Check the disk's health: what is written may not be on it",
         })?;
+        self.lock().settled.retain(|_, settled| *settled > op);
         Ok(op)
     }
 
