@@ -59,6 +59,13 @@ pub(crate) struct Entry {
     /// The object's user metadata, write id included: a change of metadata alone has the same ETag.
     #[serde(rename = "m", default)]
     pub(crate) meta: UserMetadata,
+    /// Of a directory's attributes: which of two changes is the newer (`Inode::meta_version`). 0: nothing is told of them.
+    #[serde(rename = "c", default, skip_serializing_if = "is_none")]
+    pub(crate) version: u64,
+}
+
+fn is_none(version: &u64) -> bool {
+    *version == 0
 }
 
 /// The first line.
@@ -181,6 +188,7 @@ impl Replica {
             size: inode.size,
             moved_from,
             meta: self.object_metadata(inode, xattrs).encode(),
+            version: if inode.is_dir() { inode.meta_version } else { 0 },
         };
         self.feed.rounds.lock().entry(inode.ino).or_default().push(entry);
         Ok(())
@@ -195,6 +203,7 @@ impl Replica {
             size: 0,
             moved_from: None,
             meta: UserMetadata::new(),
+            version: 0,
         };
         self.feed.rounds.lock().entry(ino).or_default().push(entry);
     }
@@ -283,6 +292,7 @@ mod tests {
             size: 3,
             moved_from: None,
             meta: [("mode", "100644")].into_iter().collect(),
+            version: 0,
         }
     }
 
@@ -303,6 +313,7 @@ mod tests {
         };
         let gone = Entry {
             etag: None,
+            version: 7,
             ..entry("d/")
         };
         log.append(vec![entry("a"), moved, gone], 0);

@@ -3,13 +3,13 @@
 //! Each writer keeps one, `.notefs/hints/WRITER`: JSON lines of key, ETag and user metadata. A line is believed only where the listing
 //! shows the same ETag. Directories have no object that could carry their mode and times, so their lines (key with a final `/`)
 //! are all there is, and an explicit change of theirs is *stored* when the hint object is. Of several writers' lines for one
-//! directory the one counts whose change time is the latest. The root's line is each object's first, so that a mount can learn it
+//! directory the one counts whose version is the greatest, and of its times the latest ones. The root's line is each object's first, so that a mount can learn it
 //! before it shows anything.
 //!
 //! Owns the format and the reading and writing of the objects. Does not own when: `push` does.
 
 use crate::error::Result;
-use crate::replica::{RESERVED_NAME, Replica, fill_directory};
+use crate::replica::{RESERVED_NAME, Replica, ToldDirectory, fill_directory};
 use crate::state::{Inode, Remote};
 use crate::store::{Condition, ObjectKey, ObjectMetadata, PartialMetadata, StoreResult, UserMetadata};
 use crate::types::{ROOT_INO, Timestamp};
@@ -53,6 +53,9 @@ pub(crate) struct Line {
     /// A directory's change time, in nanoseconds since 1970.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     changed: Option<i64>,
+    /// The version of a directory's attributes.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
 }
 
 /// The objects that can be read together, in their order; the last ones have the first claim.
@@ -77,21 +80,36 @@ impl Line {
         (self.etag == etag).then(|| ObjectMetadata::decode(&self.meta))
     }
 
-    /// A directory's metadata and change time.
-    pub(crate) fn directory(&self) -> Option<(PartialMetadata, Option<Timestamp>)> {
-        Some((self.metadata("")?, self.changed.map(Timestamp::from_nanos)))
+    /// A directory's attributes and change time.
+    pub(crate) fn directory(&self) -> Option<(ToldDirectory, Option<Timestamp>)> {
+        let told = ToldDirectory::new(self.metadata("")?, self.version.unwrap_or(0));
+        Some((told, self.changed.map(Timestamp::from_nanos)))
     }
 
-    fn is_older_than(&self, other: &Line) -> bool {
-        self.key.ends_with('/') && self.changed < other.changed
+    /// What two lines say of one directory together: names that come and go change its times, and its attributes not.
+    fn unite(self, other: Line) -> Line {
+        let same_version = self.version.is_some() && self.version == other.version;
+        let attributes = |line: &Line| line.directory().filter(|_| same_version).map(|(told, _)| told.value());
+        let rank = |line: &Line| (line.version, attributes(line), line.changed);
+        let (mut newer, older) = if rank(&self) > rank(&other) {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        if older.changed > newer.changed {
+            newer.changed = older.changed;
+            newer.meta.set_mtime_of(&older.meta);
+        }
+        newer
     }
 }
 
 fn keep_newest(hints: &mut Hints, line: Line) {
-    match hints.get(&line.key) {
-        Some(known) if line.is_older_than(known) => {}
-        _ => drop(hints.insert(line.key.clone(), line)),
-    }
+    let line = match hints.remove(&line.key) {
+        Some(known) if line.key.ends_with('/') => known.unite(line),
+        _ => line,
+    };
+    hints.insert(line.key.clone(), line);
 }
 
 fn write_line(body: &mut Vec<u8>, line: &Line) {
@@ -149,11 +167,10 @@ impl Replica {
         if !root.known && root.meta_version == 1 {
             let line = self.read_root_hint().await;
             self.note_health(&line);
-            if let Some((meta, changed)) = line?.as_ref().and_then(Line::directory) {
+            if let Some((told, changed)) = line?.as_ref().and_then(Line::directory) {
                 self.change(|op| {
                     let mut root = op.tables.live_inode(ROOT_INO)?;
-                    fill_directory(op, &mut root, &meta, changed);
-                    op.put(&root);
+                    fill_directory(op, &mut root, &told, changed)?;
                     Ok(())
                 })?;
                 if let Some(observer) = self.observer() {
@@ -243,6 +260,7 @@ impl Replica {
             etag: row.etag.clone(),
             meta: self.object_metadata(inode, xattrs).encode(),
             changed: None,
+            version: None,
         })
     }
 
@@ -253,6 +271,7 @@ impl Replica {
             etag: String::new(),
             meta: self.object_metadata(inode, xattrs).encode(),
             changed: Some(inode.ctime.as_nanos()),
+            version: Some(inode.meta_version),
         }
     }
 }

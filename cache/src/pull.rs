@@ -57,6 +57,8 @@ pub(crate) struct Look {
     pub(crate) info: Option<ObjectInfo>,
     /// What a feed tells of its metadata.
     pub(crate) meta: Option<UserMetadata>,
+    /// The version of a directory's, if a feed tells of it, or 0.
+    pub(crate) version: u64,
 }
 
 /// What the pull side remembers between rounds.

@@ -33,6 +33,7 @@ mod room;
 mod secret;
 mod store_now;
 mod syncer;
+mod told;
 mod trial;
 
 pub(crate) use conflict_name::conflict_name;
@@ -45,6 +46,7 @@ pub(crate) use remote_change::Offer;
 pub use remote_change::{ANNOUNCED_MAX, Announcer, FOREIGN, RemoteChange, RemoteChangeKind};
 pub use report::*;
 pub use secret::SECRET_BYTES;
+pub(crate) use told::{News as DirectoryNews, ToldDirectory};
 
 use crate::blob::Blobs;
 use crate::clock::Clock;

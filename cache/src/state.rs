@@ -26,7 +26,9 @@ mod schema;
 pub(crate) use pin::PinnedRow;
 pub(crate) use query::DirectoryKey;
 pub use record::ConflictKind;
-pub(crate) use record::{Base, BaseMetadata, Conflict, Dentry, Inode, LoggedChange, Marks, Mutation, Place, Remote};
+pub(crate) use record::{
+    Base, BaseMetadata, Conflict, DIRECTORY_VERSION_MAX, Dentry, Inode, LoggedChange, Marks, Mutation, Place, Remote,
+};
 
 use crate::error::{Error, Result};
 use crate::types::Ino;

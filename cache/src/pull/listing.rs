@@ -184,6 +184,7 @@ impl Replica {
                     moved_from: None,
                     info: listed.object.clone(),
                     meta: None,
+                    version: 0,
                 });
             }
         }

@@ -5,7 +5,7 @@ use super::listing::Differences;
 use super::pace::{BUSY_WRITER_MS, feed_interval_ms};
 use crate::error::Result;
 use crate::feed::{Entry, FeedText};
-use crate::replica::{FOREIGN, PeerStatus, Replica};
+use crate::replica::{DirectoryNews, FOREIGN, PeerStatus, Replica, ToldDirectory};
 use crate::state::Tables;
 use crate::store::{ETag, FEED_PREFIX, Fresh, ObjectInfo, ObjectKey, ObjectMetadata};
 use crate::types::Timestamp;
@@ -209,10 +209,17 @@ impl Replica {
         match &entry.etag {
             None => Ok(true),
             Some(etag) if !entry.key.ends_with('/') && *etag != known.etag => Ok(true),
-            Some(_) => match inode.filter(|inode| inode.known || inode.is_dir()) {
-                Some(inode) => self.differs(&inode, &ObjectMetadata::decode(&entry.meta)),
-                None => Ok(false),
-            },
+            Some(_) => {
+                let meta = ObjectMetadata::decode(&entry.meta);
+                match inode {
+                    Some(inode) if inode.is_dir() => {
+                        let told = ToldDirectory::new(meta, entry.version);
+                        Ok(self.view(|tables| told.news(tables, &inode))? != DirectoryNews::Nothing)
+                    }
+                    Some(inode) if inode.known => self.differs(&inode, &meta),
+                    _ => Ok(false),
+                }
+            }
         }
     }
 
@@ -248,6 +255,7 @@ fn look(writer: &str, entry: Entry) -> Look {
         moved_from: entry.moved_from,
         info,
         meta: stands.then_some(entry.meta),
+        version: entry.version,
     }
 }
 
@@ -277,6 +285,7 @@ mod tests {
             size: 1,
             moved_from: from.map(str::to_owned),
             meta: UserMetadata::new(),
+            version: 0,
         }
     }
 

@@ -9,7 +9,10 @@ use super::places::{Placed, Planned, place};
 use super::{Look, readers};
 use crate::error::Result;
 use crate::litter::lies_in_litter;
-use crate::replica::{ANNOUNCED_MAX, FOREIGN, Offer, RemoteChange, RemoteChangeKind, Replica, Spot, Theirs};
+use crate::push::resolve_key;
+use crate::replica::{
+    ANNOUNCED_MAX, DirectoryNews, FOREIGN, Offer, RemoteChange, RemoteChangeKind, Replica, Spot, Theirs, ToldDirectory,
+};
 use crate::state::{Inode, Remote};
 use crate::store::{Listed, ObjectMetadata, PartialMetadata};
 use crate::types::*;
@@ -80,6 +83,10 @@ impl Replica {
                 let Some(known) = tables.remote(&look.key)? else {
                     return Ok(false);
                 };
+                // A directory's attributes are the newer ones, whatever it owes; which those are, its version tells.
+                if look.key.ends_with('/') && resolve_key(tables, &look.key)? == Some(known.ino) {
+                    return Ok(false);
+                }
                 let awaited = look.info.is_some() && self.puller.readers.is_awaited(known.ino);
                 Ok(awaited || tables.dirty.contains_key(&known.ino))
             })?;
@@ -239,17 +246,28 @@ impl Replica {
             );
             let there = self.view(|tables| tables.inode(spot.ino))?;
             let meta = look.meta.as_ref().map(ObjectMetadata::decode);
-            match (there, &meta) {
-                (None, _) => offers.push(made(&spot, meta, &look.origin, round.complete)),
-                (Some(inode), Some(told)) if self.differs(&inode, told)? => {
-                    let at = spot.clone();
-                    let effect = move |replica: &Replica| replica.effect_directory(&at, meta.as_ref(), true);
-                    offers.push(offer(RemoteChangeKind::Modified, &spot, (true, &look.origin), effect));
-                }
-                _ => {}
+            let told = meta.map(|meta| ToldDirectory::new(meta, look.version));
+            match (there, told) {
+                (None, told) => offers.push(made(&spot, told, &look.origin, round.complete)),
+                (Some(_), None) => {}
+                (Some(inode), Some(told)) => offers.extend(self.attributes_offer(&look, spot, &inode, told)?),
             }
         }
         Ok(offers)
+    }
+
+    fn attributes_offer(&self, look: &Look, spot: Spot, inode: &Inode, told: ToldDirectory) -> Result<Option<Offer>> {
+        match self.view(|tables| told.news(tables, inode))? {
+            DirectoryNews::Nothing => Ok(None),
+            // Nobody can see it.
+            DirectoryNews::Version => self.effect_directory(&spot, Some(&told), true).map(|_| None),
+            DirectoryNews::Attributes => {
+                let at = spot.clone();
+                let effect = move |replica: &Replica| replica.effect_directory(&at, Some(&told), true);
+                let is_from = (true, look.origin.as_str());
+                Ok(Some(offer(RemoteChangeKind::Modified, &spot, is_from, effect)))
+            }
+        }
     }
 
     /// Whether metadata says something else than the inode has.
@@ -446,6 +464,7 @@ impl Look {
             moved_from: None,
             info: None,
             meta: None,
+            version: 0,
         }
     }
 }
@@ -471,9 +490,9 @@ fn offer(
     }
 }
 
-fn made(spot: &Spot, meta: Option<PartialMetadata>, origin: &str, known: bool) -> Offer {
+fn made(spot: &Spot, told: Option<ToldDirectory>, origin: &str, known: bool) -> Offer {
     let at = spot.clone();
-    let effect = move |replica: &Replica| replica.effect_directory(&at, meta.as_ref(), known);
+    let effect = move |replica: &Replica| replica.effect_directory(&at, told.as_ref(), known);
     offer(RemoteChangeKind::Created, spot, (true, origin), effect)
 }
 

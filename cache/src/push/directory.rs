@@ -41,6 +41,9 @@ impl Replica {
             let marked = there.is_some_and(|remote| remote.etag == WRITTEN);
             if there.is_none() {
                 self.note_directory(ino, key, "")?;
+                if !mine.is_empty() {
+                    self.renew_directory(ino)?;
+                }
                 self.synced().await?;
             }
             if empty && !marked {
@@ -56,13 +59,17 @@ impl Replica {
             waits |= !self.remove_marker(ino, remote).await?;
         }
         self.pusher.hints_owed.store(true, Ordering::Release);
-        self.tell_directory(ino, wanted.as_deref())?;
+        let told = self.tell_directory(ino, wanted.as_deref())?;
         if waits {
             self.postpone(ino, CHILDREN_FIRST_MS);
             return Ok(());
         }
         self.change(|op| {
-            let now = match op.tables.inode(ino)?.filter(|inode| inode.nlink > 0 && ino != ROOT_INO) {
+            let inode = op.tables.inode(ino)?;
+            if inode.as_ref().map(|inode| inode.meta_version) != told {
+                return Ok(());
+            }
+            let now = match inode.filter(|inode| inode.nlink > 0 && ino != ROOT_INO) {
                 Some(_) => Some(op.tables.directory_key(ino)?.key.to_string()),
                 None => None,
             };
@@ -84,13 +91,24 @@ impl Replica {
         })
     }
 
-    /// Its mode and owner have no object that could bring them to others.
-    fn tell_directory(&self, ino: Ino, key: Option<&str>) -> Result<()> {
+    /// Its mode and owner have no object that could bring them to others. Answers the version of them that is told.
+    fn tell_directory(&self, ino: Ino, key: Option<&str>) -> Result<Option<u64>> {
         let inode = self.view(|tables| tables.inode(ino))?;
-        match (inode, key) {
-            (Some(inode), Some(key)) => self.tell_written(&inode, key, "", None),
-            _ => Ok(()),
+        if let (Some(inode), Some(key)) = (&inode, key) {
+            self.tell_written(inode, key, "", None)?;
         }
+        Ok(inode.map(|inode| inode.meta_version))
+    }
+
+    /// A directory above it was renamed: others may know an older directory of this one's new name.
+    fn renew_directory(&self, ino: Ino) -> Result<()> {
+        self.change(|op| {
+            if let Some(mut inode) = op.tables.inode(ino)? {
+                inode.renew_meta(op.now);
+                op.put(&inode);
+            }
+            Ok(())
+        })
     }
 
     fn directory_keys_of(&self, ino: Ino) -> Result<Vec<String>> {

@@ -48,7 +48,10 @@ impl Replica {
             }
             inode.ctime = op.now;
             if travels(&before) != travels(&inode) {
-                inode.touch_meta(op.now);
+                // The times of a directory follow its names, and are no part of what its version speaks of.
+                if !inode.is_dir() || owned(&before) != owned(&inode) {
+                    inode.touch_meta(op.now);
+                }
                 op.owe(ino);
             }
             op.put(&inode);
@@ -162,6 +165,10 @@ fn time(change: TimeChange, now: Timestamp) -> Timestamp {
         TimeChange::Now => now,
         TimeChange::To(time) => time,
     }
+}
+
+fn owned(inode: &Inode) -> (u32, u32, u32) {
+    (inode.mode, inode.uid, inode.gid)
 }
 
 /// What of an inode's attributes goes with its object.

@@ -7,13 +7,15 @@
 
 mod content;
 
-use self::content::{describe, fill_directory, put_content, replace};
+pub(super) use self::content::put_xattrs;
+use self::content::{describe, put_content, replace};
 use super::Replica;
 use super::content::is_stored;
 use super::listing::adopt::{blank, own_segment, remote};
 use super::metadata::learn;
 use super::names::touch_directory;
 use super::op::Op;
+use super::told::{News, ToldDirectory};
 use crate::error::Result;
 use crate::state::{Dentry, Inode, LoggedChange, Mutation, Place, Remote};
 use crate::store::{ObjectInfo, PartialMetadata};
@@ -240,12 +242,12 @@ impl Replica {
         Ok(Some((self.drop_name(op, loser, target)?, directory)))
     }
 
-    /// A directory that was not there, or the metadata of one that is.
+    /// A directory that was not there, or the attributes of one that is, whatever it owes.
     /// `known`: so is everything below it.
     pub(crate) fn effect_directory(
         &self,
         spot: &Spot,
-        meta: Option<&PartialMetadata>,
+        told: Option<&ToldDirectory>,
         known: bool,
     ) -> Result<Option<Attr>> {
         self.change(|op| {
@@ -255,12 +257,11 @@ impl Replica {
             let key = format!("{}{}/", op.tables.directory_key(spot.parent)?.key, spot.segment);
             if let Some((there, _)) = op.tables.name(spot.parent, &spot.name)? {
                 let there = op.tables.inode(there)?.filter(|inode| inode.is_dir());
-                let free = |inode: &Inode| !op.tables.dirty.contains_key(&inode.ino);
-                let (Some(mut inode), Some(meta)) = (there.filter(free), meta) else {
+                let (Some(mut inode), Some(told)) = (there, told) else {
                     return Ok(None);
                 };
-                fill_directory(op, &mut inode, meta)?;
-                return Ok(Some(inode.attr()));
+                let news = told.give(op, &mut inode)?;
+                return Ok((news == News::Attributes).then(|| inode.attr()));
             }
             if !parent.is_dir() || parent.nlink == 0 {
                 return Ok(None);
@@ -279,8 +280,8 @@ impl Replica {
             op.push(Mutation::PutRemote(remote(key, &inode, String::new())));
             parent.nlink += 1;
             touch_directory(op, &mut parent);
-            match meta {
-                Some(meta) => fill_directory(op, &mut inode, meta)?,
+            match told {
+                Some(told) => told.give_all(op, &mut inode)?,
                 None => op.put(&inode),
             }
             Ok(Some(inode.attr()))

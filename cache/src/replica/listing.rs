@@ -5,6 +5,7 @@
 
 use super::Replica;
 use super::flights::Flight;
+use super::told::{News, ToldDirectory};
 use crate::error::{Error, Result};
 use crate::push::too_many;
 use crate::state::Remote;
@@ -100,11 +101,41 @@ impl Replica {
     pub(crate) async fn refresh(self: &Arc<Self>) -> Result<()> {
         let _flight = self.flights.board(Flight::Listing(ROOT_INO)).await;
         let known = self.view(|tables| Ok(tables.live_inode(ROOT_INO)?.known))?;
-        if known {
-            self.learn_names(ROOT_INO).await
-        } else {
-            Ok(())
+        if !known {
+            return Ok(());
         }
+        self.learn_names(ROOT_INO).await?;
+        self.learn_hinted_directories()
+    }
+
+    /// While nothing was mounted here, others may have changed directories that are known, and their feeds may have forgotten it.
+    fn learn_hinted_directories(&self) -> Result<()> {
+        let hinted: Vec<(String, ToldDirectory)> = {
+            let hints = self.hints.lock();
+            let directories = hints.iter().filter(|(key, _)| key.ends_with('/'));
+            let told = directories.filter_map(|(key, line)| Some((key.clone(), line.directory()?.0)));
+            told.collect()
+        };
+        for (key, told) in hinted {
+            let known = self.view(|tables| match tables.remote(&key)? {
+                Some(remote) => tables.inode(remote.ino),
+                None => Ok(None),
+            })?;
+            let Some(dir) = known.filter(|inode| inode.is_dir() && inode.nlink > 0) else {
+                continue;
+            };
+            if self.view(|tables| told.news(tables, &dir))? == News::Nothing {
+                continue;
+            }
+            let news = self.change(|op| match op.tables.inode(dir.ino)? {
+                Some(mut inode) => told.give(op, &mut inode),
+                None => Ok(News::Nothing),
+            })?;
+            if let Some(observer) = self.observer().filter(|_| news == News::Attributes) {
+                observer.inode_changed(dir.ino);
+            }
+        }
+        Ok(())
     }
 
     async fn learn_names(self: &Arc<Self>, dir: Ino) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::Replica;
 use super::flights::Flight;
 use super::op::Op;
+use super::told::ToldDirectory;
 use crate::error::{Error, Result};
 use crate::state::{Dentry, Inode, Mutation, Remote};
 use crate::store::{ETag, ObjectKey, ObjectMetadata, PartialMetadata, UserMetadata};
@@ -202,19 +203,19 @@ pub(super) fn fill(inode: &mut Inode, meta: &PartialMetadata) {
     }
 }
 
-/// Gives a directory what a hint says of it; whether its names are known is another question.
-pub(crate) fn fill_directory(op: &mut Op<'_>, inode: &mut Inode, meta: &PartialMetadata, changed: Option<Timestamp>) {
-    let known = inode.known;
-    fill(inode, meta);
-    inode.known = known;
-    inode.ctime = changed.unwrap_or(inode.ctime);
-    for (name, value) in meta.xattrs.iter().flatten() {
-        op.push(Mutation::PutXattr {
-            ino: inode.ino,
-            name: name.clone(),
-            value: value.clone(),
-        });
-    }
+/// Gives a directory that is new here what a hint says of it, times included; whether its names are known is another question.
+pub(crate) fn fill_directory(
+    op: &mut Op<'_>,
+    inode: &mut Inode,
+    told: &ToldDirectory,
+    changed: Option<Timestamp>,
+) -> Result<()> {
+    told.give_all(op, inode)?;
+    inode.mtime = told.meta().mtime.unwrap_or(inode.mtime);
+    inode.atime = inode.mtime;
+    inode.ctime = changed.unwrap_or(inode.mtime);
+    op.put(inode);
+    Ok(())
 }
 
 /// Lets the names of `inode` mean `first` instead: they are hard links of one file. Only if nothing is owed by either.

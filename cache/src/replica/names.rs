@@ -305,7 +305,10 @@ fn fresh_inode(op: &mut Op<'_>, directory: &Inode, name: &[u8], new: &NewInode) 
     };
     let mode = (new.mode & 0o7777) | if inherits && is_dir { SETGID } else { 0 };
     let owner = (new.uid, if inherits { directory.gid } else { new.gid });
-    let inode = Inode::new(op.tables.new_ino(), new.kind, mode, owner, op.now);
+    let mut inode = Inode::new(op.tables.new_ino(), new.kind, mode, owner, op.now);
+    if is_dir {
+        inode.renew_meta(op.now);
+    }
     let parent = if is_dir { directory.ino } else { 0 };
     Ok(Inode {
         rdev: new.rdev,

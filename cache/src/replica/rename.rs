@@ -208,6 +208,8 @@ fn place_directory(op: &mut Op<'_>, inode: &mut Inode, name: &Dentry) {
         inode.parent = name.parent;
         inode.text = name.name.clone();
         inode.segment = None;
+        // Of its new name, too, it is the latest that there is to tell.
+        inode.renew_meta(op.now);
         op.tables.directory_keys.clear();
     }
 }

@@ -6,6 +6,9 @@ use crate::types::{Attr, FileKind, Ino, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
+/// The last version that a directory's attributes can have (in the year 2208): a column holds an `i64`, and some must be left to grow.
+pub(crate) const DIRECTORY_VERSION_MAX: u64 = 7_500_000_000_000_000_000;
+
 /// Where an inode's local bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Place {
@@ -33,7 +36,8 @@ pub(crate) struct Inode {
     pub(crate) ctime: Timestamp,
     /// Grows with each change of content.
     pub(crate) content_version: u64,
-    /// Grows with each change of what travels as user metadata.
+    /// Grows with each change of what travels as user metadata. That of a directory's mode, owner and extended attributes is a time
+    /// (nanoseconds since 1970), so that it can be compared with what other machines tell.
     pub(crate) meta_version: u64,
     /// The content version from which ranges that are not local are read.
     pub(crate) base_version: u64,
@@ -115,8 +119,17 @@ impl Inode {
 
     /// Something that travels as user metadata changed at `now`.
     pub(crate) fn touch_meta(&mut self, now: Timestamp) {
-        self.meta_version += 1;
+        self.renew_meta(now);
         self.ctime = now;
+    }
+
+    /// What is told of it from `now` on is newer than anything that was told before.
+    pub(crate) fn renew_meta(&mut self, now: Timestamp) {
+        self.meta_version += 1;
+        if self.is_dir() {
+            let moment = u64::try_from(now.as_nanos()).unwrap_or(0);
+            self.meta_version = self.meta_version.max(moment).min(DIRECTORY_VERSION_MAX);
+        }
     }
 }
 

@@ -99,6 +99,13 @@ impl UserMetadata {
         self.0.get(name).map(String::as_str)
     }
 
+    /// Takes over the time of the last change of content.
+    pub(crate) fn set_mtime_of(&mut self, other: &UserMetadata) {
+        if let Some(mtime) = other.get(MTIME) {
+            self.insert(MTIME, mtime);
+        }
+    }
+
     /// Names and values, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))

@@ -54,7 +54,7 @@ pub(super) fn describe(op: &mut Op<'_>, inode: &mut Inode, theirs: &Theirs, bear
     Ok(())
 }
 
-fn put_xattrs(op: &mut Op<'_>, ino: Ino, meta: &PartialMetadata) -> Result<()> {
+pub(in crate::replica) fn put_xattrs(op: &mut Op<'_>, ino: Ino, meta: &PartialMetadata) -> Result<()> {
     let wanted = meta.xattrs.as_deref().unwrap_or_default();
     for (name, _) in op.tables.xattrs(ino)? {
         if !wanted.iter().any(|(other, _)| *other == name) {
@@ -118,14 +118,4 @@ pub(super) fn put_content(op: &mut Op<'_>, inode: &mut Inode, theirs: &Theirs) {
         }
         None => op.push(Mutation::DropContent(inode.ino)),
     }
-}
-
-pub(super) fn fill_directory(op: &mut Op<'_>, inode: &mut Inode, meta: &PartialMetadata) -> Result<()> {
-    inode.mode = meta.mode.unwrap_or(inode.mode);
-    inode.uid = meta.uid.unwrap_or(inode.uid);
-    inode.gid = meta.gid.unwrap_or(inode.gid);
-    inode.ctime = op.now;
-    put_xattrs(op, inode.ino, meta)?;
-    op.put(inode);
-    Ok(())
 }

@@ -87,8 +87,8 @@ impl Replica {
             inode.text = name.clone();
             inode.segment = own_segment(segment, &name);
             let key = format!("{}{segment}/", op.tables.directory_key(parent)?.key);
-            if let Some((meta, changed)) = self.hints.lock().get(&key).and_then(|line| line.directory()) {
-                fill_directory(op, &mut inode, &meta, changed);
+            if let Some((told, changed)) = self.hints.lock().get(&key).and_then(|line| line.directory()) {
+                fill_directory(op, &mut inode, &told, changed)?;
             }
             let cookie = op.tables.new_cookie();
             let segment = inode.segment.clone();
