@@ -61,6 +61,20 @@ pub(crate) struct Look {
     pub(crate) version: u64,
 }
 
+impl Look {
+    /// What may be gone.
+    fn doubt(key: String, origin: &str) -> Look {
+        Look {
+            key,
+            origin: origin.to_owned(),
+            moved_from: None,
+            info: None,
+            meta: None,
+            version: 0,
+        }
+    }
+}
+
 /// What the pull side remembers between rounds.
 #[derive(Default)]
 pub(crate) struct Puller {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "agreement/machine.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod machine;
 
 use machine::{Hand, Machine, options};

@@ -455,20 +455,6 @@ impl Replica {
     }
 }
 
-impl Look {
-    /// What may be gone.
-    pub(super) fn doubt(key: String, origin: &str) -> Look {
-        Look {
-            key,
-            origin: origin.to_owned(),
-            moved_from: None,
-            info: None,
-            meta: None,
-            version: 0,
-        }
-    }
-}
-
 fn offer(
     kind: RemoteChangeKind,
     spot: &Spot,
