@@ -10,6 +10,7 @@ mod juicefs;
 mod large;
 mod rclone;
 mod requests;
+mod search;
 mod table;
 mod warm;
 
@@ -38,9 +39,11 @@ struct Plan {
     felt: Option<usize>,
     /// Only what work costs at the store.
     requests: bool,
+    /// Only how long questions take, in vaults of so many notes.
+    search: Option<Vec<usize>>,
 }
 
-const USAGE: &str = "usage: scripts/bench [--rounds N] [--notes N] [--json FILE], scripts/bench felt [--changes N] [--json FILE], or scripts/bench requests";
+const USAGE: &str = "usage: scripts/bench [--rounds N] [--notes N] [--json FILE], scripts/bench felt [--changes N] [--json FILE], scripts/bench search [--notes N[,N]] [--json FILE], or scripts/bench requests";
 
 fn plan() -> Result<Plan> {
     let mut plan = Plan {
@@ -49,16 +52,24 @@ fn plan() -> Result<Plan> {
         json: None,
         felt: None,
         requests: false,
+        search: None,
     };
     let mut args = std::env::args().skip(1).peekable();
     if args.next_if_eq("felt").is_some() {
         plan.felt = Some(200);
     }
     plan.requests = args.next_if_eq("requests").is_some();
+    if args.next_if_eq("search").is_some() {
+        plan.search = Some(vec![1_000, 10_000]);
+    }
     while let Some(arg) = args.next() {
         let value = args.next().with_context(|| format!("{arg} needs a value"))?;
         match arg.as_str() {
             "--rounds" => plan.rounds = value.parse().context("--rounds takes a number")?,
+            "--notes" if plan.search.is_some() => {
+                let sizes: Result<_, _> = value.split(',').map(str::parse).collect();
+                plan.search = Some(sizes.context("--notes takes numbers")?);
+            }
             "--notes" => plan.notes = value.parse().context("--notes takes a number")?,
             "--json" => plan.json = Some(value),
             "--changes" => plan.felt = Some(value.parse().context("--changes takes a number")?),
@@ -108,8 +119,12 @@ fn main() -> Result<()> {
         scratch::clean_up();
         return Ok(());
     }
-    if let Some(changes) = plan.felt {
-        let (text, json) = felt::measure(changes)?;
+    let special = match (plan.felt, &plan.search) {
+        (Some(changes), _) => Some(felt::measure(changes)?),
+        (None, Some(sizes)) => Some(search::measure(sizes)?),
+        (None, None) => None,
+    };
+    if let Some((text, json)) = special {
         println!("{text}");
         if let Some(path) = &plan.json {
             std::fs::write(path, json.to_string()).with_context(|| path.clone())?;
