@@ -80,6 +80,51 @@ fn an_archive_comes_back_the_same_as_one_object() -> Result<()> {
 }
 
 #[test]
+fn an_archive_can_hold_what_the_index_knows() -> Result<()> {
+    let mount = Mount::start(&Store::folder()?)?;
+    fill(mount.dir())?;
+    let fact = "---\ntype: idea\ntags: [x]\n---\n- [decision] Use it #now\n- part_of [[First]]\n";
+    std::fs::write(mount.path("third.md"), fact)?;
+    let folder = scratch::folder("archive")?;
+    let export = |mount: &Mount, name: &str| -> Result<String> {
+        let to = shown(&folder.join(name));
+        mount
+            .notefs()
+            .output(&["export", &shown(mount.dir()), "--graph", "--jsonl", &to])?;
+        Ok(std::fs::read_to_string(to)?)
+    };
+    let archive = export(&mount, "a")?;
+    ensure!(archive == export(&mount, "b")?, "two archives of one folder differ");
+    let of = |path: &str| -> Result<Value> {
+        let lines = archive.lines().map(serde_json::from_str::<Value>);
+        let lines = lines.collect::<Result<Vec<_>, _>>()?;
+        let line = lines.into_iter().find(|line| line["path"] == path);
+        Ok(line.with_context(|| path.to_owned())?["note"].clone())
+    };
+    let third = of("third.md")?;
+    ensure!(
+        third["type"] == "idea" && third["observations"][0]["category"] == "decision",
+        "{third}"
+    );
+    let link = &third["links"][0];
+    ensure!(
+        link["relation"] == "part_of" && link["resolved"] == "ideas/first.md",
+        "{third}"
+    );
+    ensure!(of("ideas/first.md")?["title"] == "First" && of("run.sh")?.is_null());
+    let other = Mount::start(&Store::folder()?)?;
+    other
+        .notefs()
+        .output(&["import", &shown(other.dir()), &shown(&folder.join("a"))])?;
+    Tree::read(other.dir())?.assert_same(&Tree::read(mount.dir())?, "the imported folder")?;
+    ensure!(
+        archive == export(&other, "c")?,
+        "the imported folder makes another archive"
+    );
+    Ok(())
+}
+
+#[test]
 fn an_archive_cannot_lead_out_of_the_folder() -> Result<()> {
     let mount = Mount::start(&Store::folder()?)?;
     let outside = scratch::folder("outside")?;

@@ -45,6 +45,9 @@ pub(super) struct Line {
     /// A file's content or a link's target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content: Option<Bytes>,
+    /// What the index knows of a note, for readers; an import makes nothing of it, since it follows from the content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) note: Option<serde_json::Value>,
 }
 
 /// What an entry is.

@@ -28,8 +28,12 @@ pub(crate) struct Exported {
     pub(crate) bytes: u64,
 }
 
-struct Writer<W> {
+/// What is known of the note at a path; none of what is no note.
+pub(crate) type Knowledge<'a> = &'a dyn Fn(&[u8]) -> Result<Option<serde_json::Value>, Failure>;
+
+struct Writer<'a, W> {
     out: W,
+    knowledge: Option<Knowledge<'a>>,
     spelling: Spelling,
     lines: u64,
     /// Files with more names than one, and the first of these.
@@ -37,10 +41,16 @@ struct Writer<W> {
     done: Exported,
 }
 
-/// Writes everything below `folder`.
-pub(crate) fn export(folder: &Path, out: impl Write, spelling: Spelling) -> Result<Exported, Failure> {
+/// Writes everything below `folder`, and what is known of its notes if that is asked for.
+pub(crate) fn export(
+    folder: &Path,
+    out: impl Write,
+    spelling: Spelling,
+    knowledge: Option<Knowledge>,
+) -> Result<Exported, Failure> {
     let mut writer = Writer {
         out,
+        knowledge,
         spelling,
         lines: 0,
         first_names: HashMap::new(),
@@ -55,7 +65,7 @@ pub(crate) fn export(folder: &Path, out: impl Write, spelling: Spelling) -> Resu
     Ok(writer.done)
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> Writer<'_, W> {
     fn begin(&mut self) -> Result<(), Failure> {
         match self.spelling {
             Spelling::Json => self.raw(&format!("{{\"notefs_export\":{VERSION},\"entries\":[\n")),
@@ -106,7 +116,10 @@ impl<W: Write> Writer<W> {
             }
             self.first_names.insert(identity, entry.path.clone());
         }
-        let line = described(entry, kind)?;
+        let mut line = described(entry, kind)?;
+        if let (Kind::File, Some(knowledge)) = (kind, self.knowledge) {
+            line.note = knowledge(&entry.path)?;
+        }
         match kind {
             Kind::File => self.file(entry, line),
             _ => self.line(&line),

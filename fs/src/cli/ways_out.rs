@@ -2,17 +2,24 @@
 //!
 //! Owns what they say and where archives lie. Does not own the archives (`archive`) nor the commits (`snapshot`).
 
-use super::args::{ExportArgs, ImportArgs, SnapshotArgs};
+use super::args::{ExportArgs, ImportArgs, SnapshotArgs, WaitFor};
 use super::units::{show_bytes, show_things};
-use super::{Outcome, output, whole_mount};
-use crate::archive::{self, Spelling};
+use super::{Outcome, output, wait, whole_mount};
+use crate::archive::{self, Knowledge, Spelling};
+use crate::control::knowledge;
+use crate::control::protocol::Request;
+use crate::control::question::Question;
 use crate::control::registry::Record;
 use crate::failure::{EXIT_FAILED, Failure};
 use crate::snapshot::{self, Taken, Target};
+use serde_json::Value;
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// How long an export with the graph waits for the index.
+const INDEXED_WITHIN: Duration = Duration::from_secs(600);
 
 /// How many paths that git does not keep are shown.
 const LEFT_OUT_SHOWN_MAX: usize = 5;
@@ -20,18 +27,31 @@ const LEFT_OUT_SHOWN_MAX: usize = 5;
 /// `notefs export`.
 pub(super) fn export(args: &ExportArgs) -> Outcome {
     let record = whole_mount(args.dir.as_deref())?;
+    if args.graph {
+        let code = wait::wait(&record, WaitFor::Indexed, None, INDEXED_WITHIN)?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    let know = |path: &[u8]| knowledge_of(&record, path);
+    let knowledge: Option<Knowledge> = if args.graph { Some(&know) } else { None };
     let (file, spelling) = match (&args.json, &args.jsonl) {
         (Some(file), None) => (file, Spelling::Json),
         (None, Some(file)) => (file, Spelling::Jsonl),
         _ => return Err(Failure::usage("Name one file, with --json or --jsonl")),
     };
     let done = if is_dash(file) {
-        archive::export(&record.mountpoint, BufWriter::new(std::io::stdout().lock()), spelling)?
+        archive::export(
+            &record.mountpoint,
+            BufWriter::new(std::io::stdout().lock()),
+            spelling,
+            knowledge,
+        )?
     } else {
         // A reader never finds half an archive, and the one before stays until this one is whole.
         let draft = beside(file);
         let out = File::create(&draft).map_err(Failure::io("write", &draft))?;
-        let done = archive::export(&record.mountpoint, BufWriter::new(&out), spelling)
+        let done = archive::export(&record.mountpoint, BufWriter::new(&out), spelling, knowledge)
             .and_then(|done| out.sync_all().map(|()| done).map_err(Failure::io("write", &draft)))
             .and_then(|done| {
                 std::fs::rename(&draft, file)
@@ -48,6 +68,26 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
         show_bytes(done.bytes)
     ));
     Ok(0)
+}
+
+/// What the index knows of a note: its own row, and where its links lead.
+fn knowledge_of(record: &Record, path: &[u8]) -> Result<Option<Value>, Failure> {
+    if !notefs_indexer::is_note(path) {
+        return Ok(None);
+    }
+    let question = Question::Note {
+        path: Some(path.to_vec()),
+        name: String::new(),
+    };
+    let mut note = knowledge::know(record, question)?.value;
+    let path = path.to_vec();
+    let links = knowledge::rows(record, &Request::Links { path })?.rows;
+    if let Some(fields) = note.as_object_mut() {
+        // The line has the path already.
+        fields.retain(|name, _| name != "path" && name != "path_bytes");
+        fields.insert("links".to_owned(), links.into());
+    }
+    Ok(Some(note))
 }
 
 /// `notefs import`.

@@ -18,7 +18,8 @@ makes the same bytes, so an archive does well under version control. FILE may be
 
 Examples:
   notefs export ~/notes --jsonl notes.jsonl
-  notefs export --json - | jq -r '.entries[].path'"
+  notefs export --json - | jq -r '.entries[].path'
+  notefs export --graph --jsonl - | jq -r 'select(.note) | [.path, .note.links[].target] | @tsv'"
 )]
 pub(crate) struct ExportArgs {
     /// The mounted folder; without it, the mount around the current folder
@@ -29,6 +30,9 @@ pub(crate) struct ExportArgs {
     /// One JSON object for each line
     #[arg(long, value_name = "FILE", group = "spelling")]
     pub(crate) jsonl: Option<PathBuf>,
+    /// With each note, also what the index knows of it; an import makes nothing of that
+    #[arg(long)]
+    pub(crate) graph: bool,
 }
 
 /// `notefs import`.
