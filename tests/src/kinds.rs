@@ -1,6 +1,6 @@
 //! The nine kinds of change that another machine can make, and what inotify must say of each: none missing, none double, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -243,18 +243,30 @@ pub fn same_everywhere(writer: &Mount, reader: &Mount) -> Result<Scan> {
     })
 }
 
-/// Whether a watcher had to hear of each of these paths: by events of its own, or of its folder, which was touched. Nothing may have been
+/// Events that tell of a change; a reader opens and closes as well.
+const TELLING: [&str; 7] = [
+    "CREATE",
+    "CREATE,ISDIR",
+    "MODIFY",
+    "DELETE",
+    "DELETE,ISDIR",
+    "MOVED_FROM",
+    "MOVED_TO",
+];
+
+/// Whether watchers have heard of each of these paths: by events of its own, or by its folder, which was touched. Nothing may have been
 /// told twice, but for the opening and closing of a file whose events were cut off and came anew.
 pub fn told_of<'path>(lines: &[String], paths: impl Iterator<Item = &'path String>) -> Result<()> {
-    let seen = by_path(lines);
-    let touched = |folder: &str| {
-        seen.get(folder)
-            .is_some_and(|events| events.iter().any(|event| event == "ATTRIB,ISDIR"))
-    };
+    let mut seen = by_path(lines);
+    let mut touched: BTreeSet<String> = seen.keys().cloned().collect();
+    touched.retain(|folder| seen[folder].iter().any(|event| event == "ATTRIB,ISDIR"));
+    for events in seen.values_mut() {
+        events.retain(|event| TELLING.contains(&event.as_str()));
+    }
     let is_told = |path: &&String| {
         // The mount's own watch has an empty name.
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        seen.contains_key(*path) || touched(folder) || touched(&format!("{folder}/"))
+        touched.contains(folder) || seen.get(*path).is_some_and(|events| !events.is_empty())
     };
     let missing: Vec<_> = paths.filter(|path| !is_told(path)).collect();
     ensure!(
@@ -264,19 +276,8 @@ pub fn told_of<'path>(lines: &[String], paths: impl Iterator<Item = &'path Strin
         &missing[..missing.len().min(20)]
     );
     for (path, events) in &seen {
-        let once = [
-            "CREATE",
-            "CREATE,ISDIR",
-            "MODIFY",
-            "DELETE",
-            "DELETE,ISDIR",
-            "MOVED_FROM",
-            "MOVED_TO",
-        ];
-        for event in once {
-            let count = events.iter().filter(|seen| *seen == event).count();
-            ensure!(count < 2, "{path} was felt twice: {events:?}");
-        }
+        let once: BTreeSet<&String> = events.iter().collect();
+        ensure!(once.len() == events.len(), "{path} was felt twice: {events:?}");
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! The process that raises file events: nothing is lost and nothing hangs when it or its daemon is killed, and it keeps no mount.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use notefs_tests::kinds::{PARTS, change_all, prepare, same_everywhere, scan, told_of};
 use notefs_tests::pair::{fill, reads, shows, signal, two_machines};
 use notefs_tests::process;
 use notefs_tests::watch::{Watcher, by_path};
@@ -11,6 +13,9 @@ use notefs_tests::{Mount, PATIENCE, Store, wait_until};
 
 /// Notes that one machine makes while something happens to the other.
 const COUNT: usize = 150;
+
+/// Changes of each kind while something is killed.
+const SOME: usize = 30;
 
 #[test]
 fn without_events_changes_show_all_the_same() -> Result<()> {
@@ -164,6 +169,93 @@ fn a_killed_daemon_leaves_neither_the_process_nor_a_mount_that_hangs() -> Result
         shows(&reader, &folder, COUNT)?;
     }
     Ok(())
+}
+
+/// Nine kinds of change, while the process that makes them felt is killed again and again.
+fn all_kinds_without_the_process(store: &Store) -> Result<()> {
+    let (writer, reader) = two_machines(store, &["-v"])?;
+    prepare(&writer, &reader, SOME)?;
+    let watcher = Watcher::inotify(reader.dir())?;
+    let (done, killed) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let expected = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                if let Some(pid) = actor_of(&reader).ok().flatten() {
+                    signal(pid, libc::SIGKILL);
+                    killed.fetch_add(1, Ordering::Relaxed);
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let changed =
+            change_all(&writer, SOME).and_then(|expected| same_everywhere(&writer, &reader).map(|_| expected));
+        done.store(true, Ordering::Relaxed);
+        changed
+    })?;
+    let killed = killed.load(Ordering::Relaxed);
+    ensure!(killed > 2, "only {killed} were killed");
+    watcher
+        .wait("word of all changes", |lines| told_of(lines, expected.keys()).is_ok())
+        .ok();
+    told_of(&watcher.everything("end-mark")?, expected.keys())
+}
+
+#[test]
+fn all_kinds_are_told_of_while_the_process_is_killed_on_ministack() -> Result<()> {
+    all_kinds_without_the_process(&Store::ministack()?)
+}
+
+#[test]
+fn all_kinds_are_told_of_while_the_process_is_killed_on_weed() -> Result<()> {
+    all_kinds_without_the_process(&Store::weed()?)
+}
+
+/// Nine kinds of change, while the daemon that makes them felt is killed in the middle of each part. A program that watches anew and then
+/// looks at everything knows all there is from what it saw then and heard since.
+fn all_kinds_over_kills(store: &Store) -> Result<()> {
+    let (writer, mut reader) = two_machines(store, &["-v"])?;
+    prepare(&writer, &reader, SOME)?;
+    let mut watcher = Watcher::inotify(reader.dir())?;
+    for (round, part) in PARTS.iter().enumerate() {
+        let expected = part(&writer, SOME)?;
+        let begun = |lines: &[String]| {
+            by_path(lines)
+                .keys()
+                .filter(|path| expected.contains_key(*path))
+                .count()
+                > round
+        };
+        watcher.wait("first events", begun)?;
+        reader.kill9();
+        // What is listed the kernel may still know.
+        let mut touch = std::process::Command::new("touch");
+        touch.arg(reader.path("nobody.md"));
+        let touched = process::run(touch, PATIENCE)?;
+        ensure!(touched.stderr.contains("not connected"), "{}", touched.stderr);
+        reader.remount()?;
+        watcher = Watcher::inotify(reader.dir())?;
+        let before = scan(&reader)?;
+        writer.drain()?;
+        let after = same_everywhere(&writer, &reader)?;
+        let all: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let changed = || all.iter().copied().filter(|path| before.get(*path) != after.get(*path));
+        watcher
+            .wait("word of all changes", |lines| told_of(lines, changed()).is_ok())
+            .ok();
+        told_of(&watcher.everything(&format!("end-mark{round}"))?, changed())?;
+        std::fs::remove_file(reader.path(&format!("end-mark{round}")))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn all_kinds_are_told_of_over_kills_of_the_daemon_on_ministack() -> Result<()> {
+    all_kinds_over_kills(&Store::ministack()?)
+}
+
+#[test]
+fn all_kinds_are_told_of_over_kills_of_the_daemon_on_weed() -> Result<()> {
+    all_kinds_over_kills(&Store::weed()?)
 }
 
 #[test]

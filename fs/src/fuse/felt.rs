@@ -11,7 +11,7 @@
 //!   the event reads what is new.
 //! - What cannot be felt (a lock is held too long, the actor is gone, a folder is not writable) takes effect all the same,
 //!   and so do more than [`QUEUE_FELT_MAX`] changes at once and what the replica did by itself. Afterwards each folder of
-//!   such changes is touched once.
+//!   such changes is touched once, as soon as there is an actor to do it.
 //!
 //! No lock is held while the kernel is told something or a command is under way.
 //!
@@ -31,11 +31,11 @@ use crate::events::Events;
 use crate::filesystem::Filesystem;
 use feel::Feeler;
 use fuser::Notifier;
-use notefs_cache::replica::{ANNOUNCED_MAX, Announcer, RemoteChange};
+use notefs_cache::replica::{ANNOUNCED_MAX, Announcer, RemoteChange, RemoteChangeKind};
 use notefs_cache::{Ino, ROOT_INO};
 use parking_lot::{Condvar, Mutex};
 use staff::Staff;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,8 +51,14 @@ const QUEUE_MAX: usize = 65_536;
 /// Folders touched after a storm; of more, only the root is.
 const TOUCHED_FOLDERS_MAX: usize = 1_000;
 
+/// How often a folder is touched by actors that end before they have done it.
+const TOUCH_TRIES_MAX: u32 = 5;
+
 /// How long the thread sleeps before it looks after actors that have ended.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// The same while folders wait for an actor to touch them.
+const ABSENT_WAIT: Duration = Duration::from_millis(100);
 
 /// What the thread is to do next.
 #[derive(Debug)]
@@ -61,8 +67,8 @@ enum Job {
     Feel(RemoteChange),
     /// Let it take effect; its folder is touched later.
     Quietly(RemoteChange),
-    /// Touch a folder.
-    Touch(Ino),
+    /// Touch a folder that has been tried so often before.
+    Touch(Ino, u32),
     /// Touch the folder of a file.
     TouchAround(Ino),
     /// Nothing; look after the actor.
@@ -74,7 +80,8 @@ struct Queue {
     changes: VecDeque<RemoteChange>,
     /// Set by too many changes, until all of them have taken effect.
     storm: bool,
-    touches: HashSet<Ino>,
+    /// Folders to be touched, and how often each was tried in vain.
+    touches: HashMap<Ino, u32>,
     /// Files whose folders are to be touched.
     files: HashSet<Ino>,
     stopped: bool,
@@ -93,14 +100,30 @@ impl Queue {
     }
 
     fn touch_later(&mut self, folder: Ino) {
-        if self.touches.len() >= TOUCHED_FOLDERS_MAX {
-            self.touches.clear();
-            self.touches.insert(ROOT_INO);
-        }
-        self.touches.insert(folder);
+        self.touch_after(folder, 0);
     }
 
-    fn next(&mut self) -> Option<Job> {
+    /// What changed without an event: the folder that has the name now, and the one that had it.
+    fn touch_around(&mut self, change: &RemoteChange) {
+        self.touch_later(change.parent);
+        if let RemoteChangeKind::Moved { from_parent, .. } = &change.kind {
+            self.touch_later(*from_parent);
+        }
+    }
+
+    fn touch_after(&mut self, folder: Ino, tries: u32) {
+        if tries >= TOUCH_TRIES_MAX {
+            return;
+        }
+        if self.touches.len() >= TOUCHED_FOLDERS_MAX {
+            self.touches.clear();
+            self.touches.insert(ROOT_INO, 0);
+        }
+        self.touches.entry(folder).or_insert(tries);
+    }
+
+    /// `can_touch`: there is somebody who touches folders. What is to be touched waits until there is.
+    fn next(&mut self, can_touch: bool) -> Option<Job> {
         if let Some(change) = self.changes.pop_front() {
             return Some(if self.storm {
                 Job::Quietly(change)
@@ -113,9 +136,11 @@ impl Queue {
             self.files.remove(&file);
             return Some(Job::TouchAround(file));
         }
-        let folder = self.touches.iter().next().copied()?;
+        let (folder, tries) = self.touches.iter().next().filter(|_| can_touch)?;
+        let job = Job::Touch(*folder, *tries);
+        let folder = *folder;
         self.touches.remove(&folder);
-        Some(Job::Touch(folder))
+        Some(job)
     }
 }
 
@@ -160,38 +185,53 @@ impl Felt {
 
     fn run(&self, mut feeler: Feeler) {
         feeler.staff.look_after();
-        while let Some(job) = self.next() {
+        while let Some(job) = self.next(feeler.can_touch()) {
             feeler.staff.look_after();
-            let unfelt = match job {
-                Job::Feel(change) => (!feeler.feel(&change)).then_some(change.parent),
-                Job::Quietly(change) => feeler.take_effect(&change).then_some(change.parent),
-                Job::Touch(folder) => {
-                    feeler.touch(folder);
-                    None
+            match job {
+                Job::Feel(change) => {
+                    if !feeler.feel(&change) {
+                        self.queue.lock().touch_around(&change);
+                    }
                 }
-                Job::TouchAround(file) => feeler.folder_of(file),
-                Job::Idle => None,
-            };
-            if let Some(folder) = unfelt {
-                self.queue.lock().touch_later(folder);
+                Job::Quietly(change) => {
+                    if feeler.take_effect(&change) {
+                        self.queue.lock().touch_around(&change);
+                    }
+                }
+                Job::Touch(folder, tries) => {
+                    if !feeler.touch(folder) {
+                        self.queue.lock().touch_after(folder, tries + 1);
+                    }
+                }
+                Job::TouchAround(file) => {
+                    if let Some(folder) = feeler.folder_of(file) {
+                        self.queue.lock().touch_later(folder);
+                    }
+                }
+                Job::Idle => {}
             }
         }
         feeler.staff.dismiss();
     }
 
-    fn next(&self) -> Option<Job> {
+    fn next(&self, can_touch: bool) -> Option<Job> {
         let mut queue = self.queue.lock();
         if queue.stopped {
             return None;
         }
-        if let Some(job) = queue.next() {
+        if let Some(job) = queue.next(can_touch) {
             return Some(job);
         }
-        self.changed.wait_for(&mut queue, IDLE_WAIT);
+        let wait = if queue.touches.is_empty() {
+            IDLE_WAIT
+        } else {
+            ABSENT_WAIT
+        };
+        self.changed.wait_for(&mut queue, wait);
         if queue.stopped {
             return None;
         }
-        Some(queue.next().unwrap_or(Job::Idle))
+        Some(queue.next(can_touch).unwrap_or(Job::Idle))
     }
 
     /// The kernel was told of these names' folders and of these inodes: what changed there had no events of its own.
@@ -214,5 +254,43 @@ impl Felt {
         queue.changes.clear();
         drop(queue);
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_wait_for_somebody_who_touches_them_but_are_not_tried_for_ever() {
+        let mut queue = Queue::default();
+        queue.touch_later(7);
+        assert!(queue.next(false).is_none());
+        for tries in 0..TOUCH_TRIES_MAX {
+            assert!(matches!(queue.next(true), Some(Job::Touch(7, before)) if before == tries));
+            assert!(queue.next(true).is_none());
+            queue.touch_after(7, tries + 1);
+        }
+        assert!(queue.next(true).is_none());
+    }
+
+    #[test]
+    fn what_moved_without_an_event_touches_both_folders() {
+        let mut queue = Queue::default();
+        queue.touch_around(&RemoteChange {
+            id: 1,
+            kind: RemoteChangeKind::Moved {
+                from_parent: 7,
+                from_name: b"a".to_vec(),
+            },
+            parent: 8,
+            name: b"b".to_vec(),
+            ino: 9,
+            is_dir: false,
+            origin: "foreign".to_owned(),
+        });
+        let mut folders: Vec<Ino> = queue.touches.into_keys().collect();
+        folders.sort_unstable();
+        assert_eq!(folders, [7, 8]);
     }
 }

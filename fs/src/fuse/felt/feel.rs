@@ -93,20 +93,29 @@ impl Feeler {
         felt
     }
 
-    /// Touches a folder in which something changed without an event.
-    pub(super) fn touch(&mut self, folder: Ino) {
+    /// Whether a folder can be touched now, or never needs to be.
+    pub(super) fn can_touch(&self) -> bool {
+        self.staff.is_present() || !self.staff.is_wanted()
+    }
+
+    /// Touches a folder in which something changed without an event. Answers false if the actor ended before it was done.
+    pub(super) fn touch(&mut self, folder: Ino) -> bool {
         // A folder that is gone by now needs no event.
         let Ok(path) = self.parts.filesystem.replica().path(folder) else {
-            return;
+            return true;
         };
+        if self.staff.is_wanted() {
+            let outcome = self.perform(&Command::Touch(path.clone()), &Act::Touch(folder), None);
+            if outcome == Outcome::Missing && !self.staff.is_present() {
+                return false;
+            }
+        }
         if self.parts.events.has_readers() {
-            let event = Event::new(EventKind::Modified, path.clone(), None, true);
+            let event = Event::new(EventKind::Modified, path, None, true);
             let origin = ORIGIN_SEVERAL.to_owned();
             self.parts.events.publish(Event { origin, ..event });
         }
-        if self.staff.is_present() {
-            let _outcome = self.perform(&Command::Touch(path), &Act::Touch(folder), None);
-        }
+        true
     }
 
     /// The folder of a file that has a name.

@@ -89,6 +89,11 @@ impl Staff {
         self.broken = self.broken.saturating_add(1);
     }
 
+    /// Whether there is to be one at all.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// Whether there is an actor.
     pub(super) fn is_present(&self) -> bool {
         self.actor.is_some()
