@@ -11,6 +11,7 @@ pub(crate) fn weaker(trial: Option<Trial>) -> Vec<String> {
         (trial.put_if_match, "update-if-unchanged"),
         (trial.put_if_absent, "create-if-absent"),
         (trial.delete_if_match, "delete-if-unchanged"),
+        (trial.copy_if_absent, "copy-if-absent"),
     ];
     let lost = cases.into_iter().filter(|(kept, _)| !kept);
     lost.filter_map(|(_, name)| consequence(name))
@@ -101,6 +102,7 @@ mod tests {
             put_if_absent: true,
             put_if_match: true,
             delete_if_match: true,
+            copy_if_absent: true,
             versions: None,
         };
         assert!(weaker(Some(sound)).is_empty() && weaker(None).is_empty());
@@ -111,6 +113,11 @@ mod tests {
         let words = weaker(Some(weak));
         assert_eq!(words.len(), 1);
         assert!(words[0].contains("the last one wins"), "{words:?}");
+        let words = weaker(Some(Trial {
+            copy_if_absent: false,
+            ..sound
+        }));
+        assert!(words.len() == 1 && words[0].starts_with("Copies"), "{words:?}");
     }
 
     #[test]

@@ -237,7 +237,10 @@ impl Replica {
             listed_age_ms: (listed_ms > 0).then(|| self.now_ms().saturating_sub(listed_ms)),
             interval_ms: self.puller.interval_ms.load(Ordering::Acquire),
             peers: self.peers(),
-            weaker: !(self.capabilities.put_if_absent && self.capabilities.put_if_match),
+            weaker: self.trial().map_or(
+                !(self.capabilities.put_if_absent && self.capabilities.put_if_match),
+                |found| !(found.put_if_absent && found.put_if_match),
+            ),
         }
     }
 

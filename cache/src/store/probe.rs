@@ -18,6 +18,8 @@ pub struct Trial {
     pub put_if_match: bool,
     /// `DELETE` bound to an ETag is.
     pub delete_if_match: bool,
+    /// A copy bound to the absence of its destination is.
+    pub copy_if_absent: bool,
     /// Whether the bucket keeps old versions by itself, if that can be told.
     pub versions: Option<bool>,
 }
@@ -29,40 +31,68 @@ impl Trial {
             put_if_absent: stated.put_if_absent,
             put_if_match: stated.put_if_match,
             delete_if_match: stated.delete_if_match,
+            copy_if_absent: stated.copy_if_absent,
             versions: None,
         }
     }
 }
 
-/// What the store really does, tried on an object `.notefs/probe/ID` that is removed again: nine requests.
+/// What the store really does, tried on objects `.notefs/probe/ID` that are removed again: about twenty requests.
 ///
-/// `id` must be unique to this trial and fit for a key. Two writers race for the first creation, since some servers
-/// check and write in two steps. A promise that cannot be tried (a copy's destination) is left as the store states it.
+/// `id` must be unique to this trial and fit for a key. Two writers race for the first creation, and two copies for a
+/// destination: some servers check and write in two steps, and of copies the adapter itself looks first.
 pub async fn probe_conditions(store: &dyn Store, id: &str) -> StoreResult<Capabilities> {
     let found = try_store(store, id).await?;
     Ok(Capabilities {
         put_if_absent: found.put_if_absent,
         put_if_match: found.put_if_match,
         delete_if_match: found.delete_if_match,
+        copy_if_absent: found.copy_if_absent,
         ..store.capabilities()
     })
 }
 
-/// The same, and whether the bucket keeps versions: ten requests.
+/// The same, and whether the bucket keeps versions: one request more.
 pub async fn try_store(store: &dyn Store, id: &str) -> StoreResult<Trial> {
-    let key = ObjectKey::parse(&format!(".notefs/probe/{id}")).map_err(|problem| StoreError {
-        kind: StoreErrorKind::Refused,
-        operation: "write",
-        target: id.to_owned(),
-        message: problem.to_string(),
-        advice: String::new(),
-        retryable: false,
-    })?;
-    let found = try_conditions(store, &key).await;
+    let key = |name: &str| {
+        ObjectKey::parse(&format!(".notefs/probe/{name}")).map_err(|problem| StoreError {
+            kind: StoreErrorKind::Refused,
+            operation: "write",
+            target: id.to_owned(),
+            message: problem.to_string(),
+            advice: String::new(),
+            retryable: false,
+        })
+    };
+    let (key, copy) = (key(id)?, key(&format!("{id}-copy"))?);
+    let mut found = try_conditions(store, &key).await;
+    if let Ok(found) = &mut found
+        && store.capabilities().copy
+    {
+        match try_copies(store, &key, &copy).await {
+            Ok(kept) => found.copy_if_absent = kept,
+            Err(error) if is_refusal(&error) => found.copy_if_absent = false,
+            Err(error) => tracing::debug!(%error, "Copies could not be tried"),
+        }
+        store.delete(&copy, None).await?;
+    }
     let removed = store.delete(&key, None).await;
     let found = found?;
     removed?;
     Ok(found)
+}
+
+/// Whether of two copies that race for a key one is refused. Both look before either is made.
+async fn try_copies(store: &dyn Store, from: &ObjectKey, to: &ObjectKey) -> StoreResult<bool> {
+    let stated = store.capabilities().copy_if_absent;
+    let Some(source) = store.head(from).await?.map(|info| info.etag) else {
+        return Ok(stated);
+    };
+    let copy = || store.copy(from, &source, to, &Condition::Absent);
+    let (one, other) = tokio::join!(copy(), copy());
+    let winners = [one?, other?].into_iter().filter_map(done).count();
+    // An answer that was lost leaves no winner: then nothing is known of this race.
+    Ok(if winners == 0 { stated } else { winners == 1 })
 }
 
 async fn try_conditions(store: &dyn Store, key: &ObjectKey) -> StoreResult<Trial> {
@@ -136,6 +166,7 @@ mod tests {
             put_if_absent: false,
             put_if_match: false,
             delete_if_match: false,
+            copy_if_absent: false,
             ..honest
         };
         store.set_capabilities(weak);
