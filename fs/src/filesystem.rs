@@ -409,3 +409,60 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         None => panic.downcast_ref::<String>().map_or("(no message)", String::as_str),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notefs_cache::clock::SystemClock;
+    use notefs_cache::store::MemoryStore;
+    use notefs_cache::{Options, ROOT_INO};
+
+    fn replica(dir: &std::path::Path, runtime: &Handle) -> Arc<Replica> {
+        let options = Options {
+            cache_dir: dir.join("cache"),
+            cache_size_bytes: 1 << 20,
+            write_back: Duration::from_secs(1),
+            poll: None,
+            stores_litter: false,
+            read_only: false,
+            default_uid: 0,
+            default_gid: 0,
+            host: "test".into(),
+            remote_deadline: Duration::from_secs(1),
+            clock: Arc::new(SystemClock::default()),
+        };
+        Replica::open(options, MemoryStore::new("panics"), runtime.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_panic_is_eio_for_its_caller_and_nothing_for_anybody_else() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let replica = replica(dir.path(), runtime.handle());
+        let (metrics, call) = (Metrics::default(), Call::new(Operation::Attr, ROOT_INO));
+        let panics = |replica: &Replica| -> Result<(), Error> {
+            replica.attr(ROOT_INO)?;
+            panic!("in the middle of an operation")
+        };
+        let eio = Errno(libc::EIO);
+        let answer = attempt(&replica, &metrics, call, panics);
+        assert!(matches!(answer, Err(Unanswered::Failed(errno)) if errno == eio));
+        let answer = attempt(&replica, &metrics, call, |replica| replica.attr(ROOT_INO));
+        assert!(answer.is_ok(), "the next caller is answered");
+    }
+
+    #[test]
+    fn an_operation_that_needs_ever_more_or_panics_while_it_waits_ends_with_eio() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let replica = replica(dir.path(), runtime.handle());
+        let (metrics, call) = (Metrics::default(), Call::new(Operation::ReadDir, ROOT_INO));
+        let greedy = |_: &Replica| -> Result<(), Error> { Err(Error::Need(Need::Listing(ROOT_INO))) };
+        let panics = |_: &Replica| -> Result<(), Error> { panic!("after a wait") };
+        let eio = Err(Errno(libc::EIO));
+        let need = || Need::Listing(ROOT_INO);
+        let both = (&*replica, &metrics);
+        assert_eq!(runtime.block_on(satisfy_and_retry(both, call, need(), greedy)), eio);
+        assert_eq!(runtime.block_on(satisfy_and_retry(both, call, need(), panics)), eio);
+    }
+}

@@ -16,13 +16,16 @@ struct Scene {
     notes: Vec<vault::VaultFile>,
 }
 
-/// A mount whose notes have been read once, and an attachment that has not.
-fn scene() -> Result<Scene> {
+/// A mount whose notes have been read once, an attachment that has not, and more of these to wait for.
+fn scene(waiting: usize) -> Result<Scene> {
     let store = Store::ministack()?;
     let mut notes = vault::generate(30, 5);
     notes.retain(|file| file.path.ends_with(".md"));
     vault::put_to(&notes, &store)?;
     store.put(ATTACHMENT, &vec![42; 2_000_000])?;
+    for number in 0..waiting {
+        store.put(&waited_for(number), &[number as u8; 10_000])?;
+    }
     let proxy = Proxy::start(store.client()?.address)?;
     let mount = Mount::start(&store.via(proxy.address())?)?;
     let scene = Scene {
@@ -114,7 +117,7 @@ impl Scene {
 }
 
 fn goes_on_during(fault: Fault) -> Result<()> {
-    let scene = scene()?;
+    let scene = scene(0)?;
     scene.proxy.set_fault(fault);
     scene.notes_are_readable()?;
     scene.writes_go_on()?;
@@ -122,6 +125,41 @@ fn goes_on_during(fault: Fault) -> Result<()> {
     scene.status_tells()?;
     scene.proxy.set_fault(Fault::None);
     scene.everything_arrives()
+}
+
+fn waited_for(number: usize) -> String {
+    format!("assets/waited-for-{number}.bin")
+}
+
+/// I7, and more wait than the mount has threads.
+#[test]
+fn who_waits_for_the_bucket_holds_up_nobody_else() -> Result<()> {
+    const WAITING: usize = 40;
+    let scene = scene(WAITING)?;
+    let before = scene.proxy.count(Class::Get);
+    scene.proxy.set_fault(Fault::BlackHole);
+    let (answers, inbox) = std::sync::mpsc::channel();
+    for number in 0..WAITING {
+        let (path, answers) = (scene.mount.path(&waited_for(number)), answers.clone());
+        std::thread::spawn(move || answers.send((number, std::fs::read(path))));
+    }
+    wait_until("requests that are not answered", PATIENCE, || {
+        let asked = scene.proxy.count(Class::Get) - before;
+        if asked >= 8 { Ok(()) } else { Err(format!("{asked}")) }
+    })?;
+    scene.notes_are_readable()?;
+    scene.writes_go_on()?;
+    scene.proxy.set_fault(Fault::None);
+    for _ in 0..WAITING {
+        let (number, read) = inbox.recv_timeout(3 * PATIENCE).context("a read never ended")?;
+        let whole = read.as_ref().is_ok_and(|bytes| *bytes == [number as u8; 10_000]);
+        ensure!(
+            whole || sys::errno(&read) == libc::EIO,
+            "a read gave {:?}",
+            read.map(|bytes| bytes.len())
+        );
+    }
+    Ok(())
 }
 
 #[test]
@@ -167,7 +205,7 @@ fn an_unlisted_folder_is_never_shown_empty() -> Result<()> {
 
 #[test]
 fn a_known_cache_mounts_while_its_store_is_down() -> Result<()> {
-    let mut scene = scene()?;
+    let mut scene = scene(0)?;
     scene.mount.drain()?;
     scene.mount.unmount()?;
     scene.proxy.set_fault(Fault::Reset);
@@ -180,7 +218,7 @@ fn a_known_cache_mounts_while_its_store_is_down() -> Result<()> {
 
 #[test]
 fn edits_of_an_outage_survive_a_kill() -> Result<()> {
-    let mut scene = scene()?;
+    let mut scene = scene(0)?;
     scene.proxy.set_fault(Fault::Unavailable);
     scene.writes_go_on()?;
     scene.mount.kill9();
@@ -191,7 +229,7 @@ fn edits_of_an_outage_survive_a_kill() -> Result<()> {
 
 #[test]
 fn an_unmount_during_an_outage_ends_and_says_what_is_left() -> Result<()> {
-    let mut scene = scene()?;
+    let mut scene = scene(0)?;
     scene.proxy.set_fault(Fault::Reset);
     scene.writes_go_on()?;
     let dir = scene.mount.dir().display().to_string();

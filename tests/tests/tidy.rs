@@ -1,5 +1,8 @@
 //! The house rules that no compiler holds: who may know whom, how long a file may be, and that every promise has a test.
 
+#[path = "tidy/handlers.rs"]
+mod handlers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
