@@ -84,7 +84,7 @@ impl Replica {
             ((Finding::Missing, _), Some(inode)) => self.mend_missing(check, row, &inode).await,
             ((Finding::Changed, Some(info)), _) => {
                 let found = "others have changed it in the bucket";
-                self.refetch(check, row, &info, (found, "follows the bucket"))
+                self.refetch(check, row, &info, (found, "updated from the bucket"))
             }
             ((Finding::WrongSize, Some(info)), _) => {
                 let found = "its size is not its object's";
