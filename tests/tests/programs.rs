@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use notefs_tests::process::shell;
-use notefs_tests::{Mount, Store};
+use notefs_tests::{Mount, MountOptions, PATIENCE, Store, wait_until};
 
 /// Before each script: git without anybody's configuration.
 const GIT: &str = "export HOME=$PWD/../git-home; mkdir -p \"$HOME\"; git config --global user.name T; \
@@ -175,5 +175,31 @@ make -q -C project && project/sum; tar --compare --file project.tgz && echo same
     mount.start_cold()?;
     let after = shell(mount.dir(), look)?;
     ensure!(before == after, "programs saw\n{before}\nand cold\n{after}");
+    Ok(())
+}
+
+/// `stat` asks for the mode alone, as the kernel does before it runs a program: neither is content with what it knew before.
+#[test]
+fn a_write_without_privileges_takes_setuid_away_at_once() -> Result<()> {
+    let mount = Mount::start_with(&Store::folder()?, MountOptions::args(&["--allow-other"]))?;
+    for (before, after, how) in [
+        ("4755", "755", ""),
+        ("6755", "755", "oflag=direct"),
+        ("6744", "2744", ""),
+    ] {
+        let setup = format!("echo tool >tool && chown 65534:65534 tool && chmod {before} tool && stat -c %a tool");
+        shell(mount.dir(), &setup)?;
+        let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+        let write = format!("{nobody} dd if=/dev/zero of=tool bs=4k count=1 conv=notrunc status=none {how}");
+        shell(mount.dir(), &write)?;
+        wait_until("a mode without setuid", PATIENCE, || {
+            let mode = shell(mount.dir(), "stat -c %a tool").map_err(|error| format!("{error:#}"))?;
+            if mode.trim() == after {
+                Ok(())
+            } else {
+                Err(format!("{before}: {mode}"))
+            }
+        })?;
+    }
     Ok(())
 }

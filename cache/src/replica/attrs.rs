@@ -152,6 +152,10 @@ fn apply_ownership(inode: &mut Inode, change: &AttrChange) {
     }
 }
 
+pub(super) fn has_setid(inode: &Inode) -> bool {
+    inode.mode & (SETUID | SETGID) != 0
+}
+
 /// As the kernel does after a write by an unprivileged process.
 pub(super) fn clear_setid(inode: &mut Inode) {
     inode.mode &= !SETUID;

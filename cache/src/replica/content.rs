@@ -1,6 +1,6 @@
 //! Reading and writing content: inline in the tables while it is small, in blobs when it is large.
 
-use super::attrs::clear_setid;
+use super::attrs::{clear_setid, has_setid};
 use super::base;
 use super::op::{Op, known_inode};
 use super::{INLINE_BYTES_MAX, Replica};
@@ -54,6 +54,17 @@ impl Replica {
 
     /// Writes all of `data` at `offset`. `clear_setid` as in [`AttrChange`].
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], clear_setid: bool) -> Result<()> {
+        let had_setid =
+            clear_setid && self.view(|tables| Ok(tables.inode(ino)?.is_some_and(|inode| has_setid(&inode))))?;
+        self.write_content(ino, offset, data, clear_setid)?;
+        if let Some(observer) = self.observer().filter(|_| had_setid) {
+            // After a write a kernel asks for other times and sizes, but not for another mode.
+            observer.inode_changed(ino);
+        }
+        Ok(())
+    }
+
+    fn write_content(&self, ino: Ino, offset: u64, data: &[u8], clear_setid: bool) -> Result<()> {
         self.writable()?;
         self.note_use();
         let end = offset
