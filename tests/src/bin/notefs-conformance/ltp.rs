@@ -1,5 +1,6 @@
 //! LTP's file-system programs: `testcases/kernel/fs`, and the system calls that files and folders are made of.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -100,6 +101,8 @@ pub(crate) fn ltp(sources: &Path, work: &Path) -> Result<Count> {
     let mut path = std::env::join_paths(folders.iter().chain([&suite.join("testcases/lib")]))?;
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
+    // Some cases become another user before they make a folder here.
+    std::fs::set_permissions(work, PermissionsExt::from_mode(0o1777))?;
     let mut count = Count { passed: 0, total: 0 };
     for case in &cases {
         let mut program = Command::new("sh");
