@@ -66,7 +66,8 @@ fn judge(recording: &Recording, moment: &Moment, cut: Cut, scratch: &Path) -> Re
     let seen = machine.tree().map_err(|error| format!("cannot be read: {error}"))?;
     let lowest = if cut == Cut::Kill { moment.done } else { moment.synced };
     let range = lowest..=moment.begun.max(lowest);
-    let found = range.clone().find(|at| could_be(recording, &seen, *at, &range));
+    // Where several trees look alike, it may be the last of them that came back.
+    let found = range.clone().rev().find(|at| could_be(recording, &seen, *at, &range));
     let Some(found) = found else {
         let wanted = &recording.trees[*range.start()];
         return Err(format!(
