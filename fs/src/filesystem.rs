@@ -417,7 +417,7 @@ mod tests {
     use notefs_cache::store::MemoryStore;
     use notefs_cache::{Options, ROOT_INO};
 
-    fn replica(dir: &std::path::Path, runtime: &Handle) -> Arc<Replica> {
+    fn view(dir: &std::path::Path, runtime: &Handle) -> View {
         let options = Options {
             cache_dir: dir.join("cache"),
             cache_size_bytes: 1 << 20,
@@ -431,23 +431,26 @@ mod tests {
             remote_deadline: Duration::from_secs(1),
             clock: Arc::new(SystemClock::default()),
         };
-        Replica::open(options, MemoryStore::new("panics"), runtime.clone()).unwrap()
+        View {
+            replica: Replica::open(options, MemoryStore::new("panics"), runtime.clone()).unwrap(),
+            folder: None,
+        }
     }
 
     #[test]
     fn a_panic_is_eio_for_its_caller_and_nothing_for_anybody_else() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let replica = replica(dir.path(), runtime.handle());
+        let view = view(dir.path(), runtime.handle());
         let (metrics, call) = (Metrics::default(), Call::new(Operation::Attr, ROOT_INO));
-        let panics = |replica: &Replica| -> Result<(), Error> {
-            replica.attr(ROOT_INO)?;
+        let panics = |tree: &Tree<'_>| -> Result<(), Error> {
+            tree.attr(ROOT_INO)?;
             panic!("in the middle of an operation")
         };
         let eio = Errno(libc::EIO);
-        let answer = attempt(&replica, &metrics, call, panics);
+        let answer = attempt(&view, &metrics, call, panics);
         assert!(matches!(answer, Err(Unanswered::Failed(errno)) if errno == eio));
-        let answer = attempt(&replica, &metrics, call, |replica| replica.attr(ROOT_INO));
+        let answer = attempt(&view, &metrics, call, |tree| tree.attr(ROOT_INO));
         assert!(answer.is_ok(), "the next caller is answered");
     }
 
@@ -455,13 +458,13 @@ mod tests {
     fn an_operation_that_needs_ever_more_or_panics_while_it_waits_ends_with_eio() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let replica = replica(dir.path(), runtime.handle());
+        let view = view(dir.path(), runtime.handle());
         let (metrics, call) = (Metrics::default(), Call::new(Operation::ReadDir, ROOT_INO));
-        let greedy = |_: &Replica| -> Result<(), Error> { Err(Error::Need(Need::Listing(ROOT_INO))) };
-        let panics = |_: &Replica| -> Result<(), Error> { panic!("after a wait") };
+        let greedy = |_: &Tree<'_>| -> Result<(), Error> { Err(Error::Need(Need::Listing(ROOT_INO))) };
+        let panics = |_: &Tree<'_>| -> Result<(), Error> { panic!("after a wait") };
         let eio = Err(Errno(libc::EIO));
         let need = || Need::Listing(ROOT_INO);
-        let both = (&*replica, &metrics);
+        let both = (&view, &metrics);
         assert_eq!(runtime.block_on(satisfy_and_retry(both, call, need(), greedy)), eio);
         assert_eq!(runtime.block_on(satisfy_and_retry(both, call, need(), panics)), eio);
     }
