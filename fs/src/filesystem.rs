@@ -258,7 +258,7 @@ impl Filesystem {
         };
         let (view, metrics) = (self.view.clone(), Arc::clone(&self.metrics));
         drop(self.runtime.spawn(async move {
-            let result = satisfied((&view, &metrics), call, need, op).await;
+            let result = in_time(&metrics, call, satisfy_and_retry((&view, &metrics), call, need, op)).await;
             metrics.took(call.operation, begun.elapsed());
             done(result);
             drop(waiting); // once it is answered: until then the kernel holds the lock
@@ -279,13 +279,8 @@ impl Filesystem {
             return done(Err(Errno(libc::EIO)));
         };
         let (view, metrics) = (self.view.clone(), Arc::clone(&self.metrics));
-        let runtime = self.runtime.clone();
-        drop(self.runtime.spawn_blocking(move || {
-            let result = match attempt(&view, &metrics, call, &op) {
-                Ok(value) => Ok(value),
-                Err(Unanswered::Failed(errno)) => Err(errno),
-                Err(Unanswered::Need(need)) => runtime.block_on(satisfied((&view, &metrics), call, need, op)),
-            };
+        drop(self.runtime.spawn(async move {
+            let result = in_time(&metrics, call, asked((&view, &metrics), call, op)).await;
             metrics.took(call.operation, begun.elapsed());
             done(result);
             drop(waiting);
@@ -308,15 +303,10 @@ impl Filesystem {
     }
 }
 
-/// What an operation answers once it has all that it needs, within its deadline.
-async fn satisfied<T>(
-    (view, metrics): (&View, &Metrics),
-    call: Call,
-    need: Need,
-    op: impl Fn(&Tree) -> Result<T, Error> + Send,
-) -> Result<T, Errno> {
+/// What an operation answers within its deadline.
+async fn in_time<T>(metrics: &Metrics, call: Call, answer: impl Future<Output = Result<T, Errno>>) -> Result<T, Errno> {
     let deadline = Duration::from_secs(OPERATION_DEADLINE_SECONDS);
-    let result = tokio::time::timeout(deadline, satisfy_and_retry((view, metrics), call, need, op)).await;
+    let result = tokio::time::timeout(deadline, answer).await;
     result.unwrap_or_else(|_elapsed| {
         metrics.failed(call.operation);
         tracing::warn!(
@@ -327,6 +317,31 @@ async fn satisfied<T>(
         );
         Err(Errno(libc::EIO))
     })
+}
+
+/// Attempts an operation on threads that may wait for the index, and brings what it needs in between.
+async fn asked<T: Send + 'static>(
+    (view, metrics): (&View, &Arc<Metrics>),
+    call: Call,
+    mut op: impl Fn(&Tree) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Errno> {
+    for _ in 0..NEEDS_PER_OPERATION_MAX {
+        let (here, counted) = (view.clone(), Arc::clone(metrics));
+        let attempted = tokio::task::spawn_blocking(move || (attempt(&here, &counted, call, &op), op)).await;
+        let (answer, again) = attempted.map_err(|_ending| Errno(libc::EIO))?;
+        op = again;
+        match answer {
+            Ok(value) => return Ok(value),
+            Err(Unanswered::Failed(errno)) => return Err(errno),
+            Err(Unanswered::Need(need)) => view
+                .replica
+                .satisfy(need)
+                .await
+                .map_err(|error| judge(call, metrics, &error))?,
+        }
+    }
+    metrics.failed(call.operation);
+    Err(Errno(libc::EIO))
 }
 
 async fn satisfy_and_retry<T>(
