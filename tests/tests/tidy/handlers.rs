@@ -34,7 +34,11 @@ fn no_handler_waits_or_panics_past_its_guard() -> Result<()> {
         .filter(|(path, _)| HANDLERS.iter().any(|place| path.starts_with(place)))
     {
         let code = code(text.split("#[cfg(test)]").next().unwrap_or_default());
-        let found = waits.iter().filter(|word| code.contains(*word));
+        // What is handed to a thread that may wait, may.
+        let handed_on = code.matches("spawn_blocking(").count();
+        let found = waits
+            .iter()
+            .filter(|word| code.matches(*word).count() > if **word == "block_on(" { handed_on } else { 0 });
         breaches.extend(found.map(|word| format!("{path} waits: {word}")));
     }
     let handlers = std::fs::read_to_string(root().join("fs/src/fuse/handlers.rs"))?;
