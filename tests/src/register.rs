@@ -33,8 +33,6 @@ pub struct Plan {
 pub struct Outcome {
     /// Lines written.
     pub lines: usize,
-    /// Of these, written once more at another place because they came out of a swap.
-    pub moved: usize,
     /// Daemons killed.
     pub kills: usize,
     /// Files that were kept as conflict copies.
@@ -61,9 +59,6 @@ struct Register {
     proxies: [Proxy; 2],
     mounts: [Mount; 2],
     written: BTreeSet<String>,
-    /// Lines that a user wrote once more at another place. Should the store hold the first writing without the machine's having heard of it,
-    /// and somebody's edit on top, then both writings are there, as after a merge by git.
-    moved: BTreeSet<String>,
     kills: usize,
 }
 
@@ -110,7 +105,6 @@ impl Register {
             proxies,
             mounts,
             written,
-            moved: BTreeSet::new(),
             kills: 0,
         })
     }
@@ -166,16 +160,10 @@ impl Register {
             self.write(mount, &temporary, &new)?;
             sys::rename_with(&temporary, &note, libc::RENAME_EXCHANGE)?;
             let replaced = self.read(mount, &temporary)?;
-            let missing: Vec<&str> = replaced
-                .lines()
-                .filter(|line| !new.lines().any(|known| known == *line))
-                .collect();
-            if missing.is_empty() {
+            let Some(both) = with_lines_of(&new, &replaced) else {
                 break;
-            }
-            self.moved.extend(missing.iter().map(|line| (*line).to_owned()));
-            let added: String = missing.iter().map(|line| format!("{line}\n")).collect();
-            new += &added;
+            };
+            new = both;
         }
         std::fs::remove_file(&temporary).with_context(|| temporary.display().to_string())
     }
@@ -252,10 +240,9 @@ impl Register {
             self.plan.seed
         );
         for (name, text) in &bucket {
-            let lines: Vec<&str> = text.lines().filter(|line| !self.moved.contains(*line)).collect();
-            let unique: BTreeSet<&&str> = lines.iter().collect();
+            let unique: BTreeSet<&str> = text.lines().collect();
             ensure!(
-                unique.len() == lines.len(),
+                unique.len() == text.lines().count(),
                 "a line is twice in {name}, seed {}: {text}",
                 self.plan.seed
             );
@@ -266,12 +253,27 @@ impl Register {
     fn outcome(&self, copies: usize) -> Outcome {
         Outcome {
             lines: self.written.len(),
-            moved: self.moved.len(),
             kills: self.kills,
             copies,
             requests: self.proxies.iter().map(Proxy::total).sum(),
         }
     }
+}
+
+/// `text` with the lines of `other` that it lacks, each after the line that it follows there; `None` if it lacks none.
+fn with_lines_of(text: &str, other: &str) -> Option<String> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let (before, mut next) = (lines.len(), 0);
+    for line in other.lines() {
+        match lines.iter().position(|known| *known == line) {
+            Some(at) => next = at + 1,
+            None => {
+                lines.insert(next, line);
+                next += 1;
+            }
+        }
+    }
+    (lines.len() > before).then(|| lines.iter().map(|line| format!("{line}\n")).collect())
 }
 
 /// Every file of a flat folder.

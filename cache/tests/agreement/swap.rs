@@ -11,8 +11,6 @@ pub(crate) struct Swap {
     temporary: String,
     new: String,
     exchanged: bool,
-    /// Lines that came out and were put in once more, at another place.
-    pub(crate) moved: Vec<String>,
 }
 
 /// What a step has come to.
@@ -34,7 +32,6 @@ impl Swap {
             temporary,
             new,
             exchanged: false,
-            moved: Vec::new(),
         })
     }
 
@@ -56,20 +53,29 @@ impl Swap {
             Err(Error::Posix(libc::ENOENT)) => return Ok(Step::Done),
             other => other?,
         };
-        let unseen: Vec<&str> = came_out
-            .lines()
-            .filter(|line| !self.new.lines().any(|known| known == *line))
-            .collect();
-        if unseen.is_empty() {
+        let Some(new) = with_lines_of(&self.new, &came_out) else {
             machine.remove(&self.temporary).await?;
             return Ok(Step::Done);
-        }
-        let added: String = unseen.iter().map(|line| format!("{line}\n")).collect();
-        let new = format!("{}{added}", self.new);
+        };
         machine.save(&self.temporary, &new).await?;
-        self.moved.extend(added.lines().map(str::to_owned));
         self.new = new;
         self.exchanged = false;
         Ok(Step::More)
     }
+}
+
+/// `text` with the lines of `other` that it lacks, each after the line that it follows there; `None` if it lacks none.
+fn with_lines_of(text: &str, other: &str) -> Option<String> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let (before, mut next) = (lines.len(), 0);
+    for line in other.lines() {
+        match lines.iter().position(|known| *known == line) {
+            Some(at) => next = at + 1,
+            None => {
+                lines.insert(next, line);
+                next += 1;
+            }
+        }
+    }
+    (lines.len() > before).then(|| lines.iter().map(|line| format!("{line}\n")).collect())
 }
