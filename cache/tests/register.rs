@@ -313,6 +313,8 @@ impl World {
                 }
                 assert!(tried < SWAP_STEPS_MAX, "a save never ends\n{}", self.log.join("\n"));
                 self.swap(host).await;
+                // What cannot be read before its file is stored, or let go.
+                self.hosts[host].machine.replica.write_back_once().await;
                 self.clock.pass(1_000);
             }
         }
