@@ -8,7 +8,7 @@
 use super::Look;
 use super::listing::Differences;
 use crate::error::Result;
-use crate::replica::Replica;
+use crate::replica::{FOREIGN, Replica};
 use crate::state::Remote;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -140,8 +140,10 @@ impl Replica {
         };
         let mut looks = std::mem::take(&mut found.looks);
         for look in looks.drain(..) {
+            // Its writer has told, and of no other name.
+            let told = look.origin != FOREIGN && look.moved_from.is_none();
             let etag = match &look.info {
-                Some(info) if !moves.contains_key(&look.key) && self.may_have_moved(&look)? => &info.etag.0,
+                Some(info) if !told && !moves.contains_key(&look.key) && self.may_have_moved(&look)? => &info.etag.0,
                 _ => {
                     found.looks.push(look);
                     continue;
@@ -152,12 +154,11 @@ impl Replica {
             }
         }
         for row in std::mem::take(&mut found.vanished) {
-            let origin = found
-                .origins
-                .get(&row.key)
-                .map_or(crate::replica::FOREIGN, String::as_str);
+            let origin = found.origins.get(&row.key).map_or(FOREIGN, String::as_str);
+            // A writer tells of the new name before it tells that the old one is gone.
+            let told = origin != FOREIGN;
             let empty = self.view(|tables| Ok(tables.inode(row.ino)?.is_none_or(|inode| inode.size == 0)))?;
-            if empty || !keep(&Look::doubt(row.key.clone(), origin), &row.etag) {
+            if told || empty || !keep(&Look::doubt(row.key.clone(), origin), &row.etag) {
                 found.vanished.push(row);
             }
         }
