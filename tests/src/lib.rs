@@ -10,6 +10,7 @@ pub mod container;
 pub mod endless;
 pub mod inotify;
 pub mod kinds;
+mod lines;
 pub mod model;
 pub mod mount;
 pub mod nfs;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::lines::with_lines_of;
 use crate::{Class, Fault, Mount, MountOptions, PATIENCE, Proxy, Store, sys, wait_until};
 
 /// How long a proxy goes on to spoil requests that a reader waits for.
@@ -258,22 +259,6 @@ impl Register {
             requests: self.proxies.iter().map(Proxy::total).sum(),
         }
     }
-}
-
-/// `text` with the lines of `other` that it lacks, each after the line that it follows there; `None` if it lacks none.
-fn with_lines_of(text: &str, other: &str) -> Option<String> {
-    let mut lines: Vec<&str> = text.lines().collect();
-    let (before, mut next) = (lines.len(), 0);
-    for line in other.lines() {
-        match lines.iter().position(|known| *known == line) {
-            Some(at) => next = at + 1,
-            None => {
-                lines.insert(next, line);
-                next += 1;
-            }
-        }
-    }
-    (lines.len() > before).then(|| lines.iter().map(|line| format!("{line}\n")).collect())
 }
 
 /// Every file of a flat folder.

@@ -187,6 +187,9 @@ impl Replica {
     fn covers_stored(&self, ino: Ino, offset: u64, end: u64) -> Result<bool> {
         self.view(|tables| {
             let size = tables.live_inode(ino)?.size;
+            if offset >= size {
+                return Ok(false);
+            }
             let present = tables.present(ino)?;
             Ok(ranges::first_gap(&present, offset, end.min(size)).is_some())
         })

@@ -2,7 +2,11 @@
 //! out, which nobody but this program changes any more, and its removal. Nothing is taken out: a line that came out and is not in
 //! the new text is put in by the next exchange.
 
+#[path = "../../../tests/src/lines.rs"]
+mod lines;
+
 use crate::machine::Machine;
+use lines::with_lines_of;
 use notefs_cache::{Error, Result};
 
 /// A save under way.
@@ -62,20 +66,4 @@ impl Swap {
         self.exchanged = false;
         Ok(Step::More)
     }
-}
-
-/// `text` with the lines of `other` that it lacks, each after the line that it follows there; `None` if it lacks none.
-fn with_lines_of(text: &str, other: &str) -> Option<String> {
-    let mut lines: Vec<&str> = text.lines().collect();
-    let (before, mut next) = (lines.len(), 0);
-    for line in other.lines() {
-        match lines.iter().position(|known| *known == line) {
-            Some(at) => next = at + 1,
-            None => {
-                lines.insert(next, line);
-                next += 1;
-            }
-        }
-    }
-    (lines.len() > before).then(|| lines.iter().map(|line| format!("{line}\n")).collect())
 }
