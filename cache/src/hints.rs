@@ -1,7 +1,7 @@
 //! Hint objects: the metadata of all objects in one, so that a cold `ls -lR` needs no request per file.
 //!
 //! Each writer keeps one, `.notefs/hints/WRITER`: JSON lines of key, ETag and user metadata. A line is believed only where the listing
-//! shows the same ETag. Directories have no object that could carry their mode and times, so their lines (key with a final `/`)
+//! shows the same ETag, and an object that is not younger than the hint object. Directories have no object that could carry their mode and times, so their lines (key with a final `/`)
 //! are all there is, and an explicit change of theirs is *stored* when the hint object is. Of several writers' lines for one
 //! directory the one counts whose version is the greatest, and of its times the latest ones. The root's line is each object's first, so that a mount can learn it
 //! before it shows anything.
@@ -11,11 +11,10 @@
 use crate::error::Result;
 use crate::replica::{RESERVED_NAME, Replica, ToldDirectory, fill_directory};
 use crate::state::{Inode, Remote};
-use crate::store::{Condition, ObjectKey, ObjectMetadata, PartialMetadata, StoreResult, UserMetadata};
+use crate::store::{Condition, ObjectInfo, ObjectKey, ObjectMetadata, PartialMetadata, StoreResult, UserMetadata};
 use crate::types::{ROOT_INO, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 
 /// Lines kept in memory while a bucket is adopted.
 const LINES_MAX: usize = 1_000_000;
@@ -56,16 +55,19 @@ pub(crate) struct Line {
     /// The version of a directory's attributes.
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
+    /// When the object was written that the line stands in, by the store's clock.
+    #[serde(skip)]
+    written: Timestamp,
 }
 
-/// The objects that can be read together, in their order; the last ones have the first claim.
-fn within(objects: Vec<(Timestamp, u64, ObjectKey)>) -> Vec<ObjectKey> {
+/// The objects that can be read together with when they were written, in their order; the last ones have the first claim.
+fn within(objects: Vec<(Timestamp, u64, ObjectKey)>) -> Vec<(Timestamp, ObjectKey)> {
     let mut room = BYTES_MAX;
     let mut chosen = Vec::new();
-    for (_, size, key) in objects.into_iter().rev() {
+    for (written, size, key) in objects.into_iter().rev() {
         if size <= room {
             room -= size;
-            chosen.push(key);
+            chosen.push((written, key));
         } else {
             tracing::warn!("{key} ({size} bytes) is too large to be believed, so it is left out");
         }
@@ -75,14 +77,16 @@ fn within(objects: Vec<(Timestamp, u64, ObjectKey)>) -> Vec<ObjectKey> {
 }
 
 impl Line {
-    /// The metadata, if the line speaks of this version.
-    pub(crate) fn metadata(&self, etag: &str) -> Option<PartialMetadata> {
-        (self.etag == etag).then(|| ObjectMetadata::decode(&self.meta))
+    /// The metadata, if the line speaks of this object. The same ETag is not enough: an object that is younger than the line may have
+    /// the same content and other metadata.
+    pub(crate) fn metadata(&self, object: &ObjectInfo) -> Option<PartialMetadata> {
+        (self.etag == object.etag.0 && object.last_modified <= self.written).then(|| ObjectMetadata::decode(&self.meta))
     }
 
     /// A directory's attributes and change time.
     pub(crate) fn directory(&self) -> Option<(ToldDirectory, Option<Timestamp>)> {
-        let told = ToldDirectory::new(self.metadata("")?, self.version.unwrap_or(0));
+        let attributes = self.etag.is_empty().then(|| ObjectMetadata::decode(&self.meta))?;
+        let told = ToldDirectory::new(attributes, self.version.unwrap_or(0));
         Some((told, self.changed.map(Timestamp::from_nanos)))
     }
 
@@ -126,15 +130,16 @@ impl Replica {
     /// Reads every writer's hints; what makes no sense is passed over.
     pub(crate) async fn read_hints(&self) -> StoreResult<Hints> {
         let mut hints = Hints::new();
-        for key in self.hint_objects().await? {
+        for (written, key) in self.hint_objects().await? {
             let Some(object) = self.store.get(&key, None, None).await? else {
                 continue;
             };
             let lines = object.bytes.split(|byte| *byte == b'\n');
-            for line in lines
+            for mut line in lines
                 .filter_map(|line| serde_json::from_slice::<Line>(line).ok())
                 .take(LINES_MAX.saturating_sub(hints.len()))
             {
+                line.written = written;
                 keep_newest(&mut hints, line);
             }
         }
@@ -142,7 +147,7 @@ impl Replica {
     }
 
     /// The hint objects of all writers, the one written last at the end; without the oldest ones where there are too many or too large ones.
-    async fn hint_objects(&self) -> StoreResult<Vec<ObjectKey>> {
+    async fn hint_objects(&self) -> StoreResult<Vec<(Timestamp, ObjectKey)>> {
         let mut lister = self.store.list(&prefix(), false).await?;
         let mut objects = Vec::new();
         while let Some(page) = lister.next_page().await? {
@@ -184,7 +189,7 @@ impl Replica {
     /// The root's newest line, which each hint object begins with.
     async fn read_root_hint(&self) -> StoreResult<Option<Line>> {
         let mut hints = Hints::new();
-        for key in self.hint_objects().await? {
+        for (_, key) in self.hint_objects().await? {
             let object = self.store.get(&key, Some(0..FIRST_LINE_BYTES_MAX), None).await?;
             let first = object.and_then(|object| {
                 let line = object.bytes.split(|byte| *byte == b'\n').next()?;
@@ -199,14 +204,15 @@ impl Replica {
 
     /// Writes this replica's hints, if anything has changed since the last time.
     pub(crate) async fn write_hints(&self) -> Result<()> {
-        if self.options.read_only || !self.pusher.hints_owed.swap(false, Ordering::AcqRel) {
+        if self.options.read_only {
             return Ok(());
         }
-        let written = self.put_hints().await;
-        if written.is_err() {
-            self.pusher.hints_owed.store(true, Ordering::Release);
-        }
-        written
+        let Some(write) = self.pusher.hints.begin().await else {
+            return Ok(());
+        };
+        self.put_hints().await?;
+        write.stored();
+        Ok(())
     }
 
     async fn put_hints(&self) -> Result<()> {
@@ -261,6 +267,7 @@ impl Replica {
             meta: self.object_metadata(inode, xattrs).encode(),
             changed: None,
             version: None,
+            written: Timestamp::default(),
         })
     }
 
@@ -272,6 +279,7 @@ impl Replica {
             meta: self.object_metadata(inode, xattrs).encode(),
             changed: Some(inode.ctime.as_nanos()),
             version: Some(inode.meta_version),
+            written: Timestamp::default(),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod check;
 mod blob;
 mod feed;
 mod hints;
+mod owed_object;
 pub mod pin;
 mod pull;
 mod push;

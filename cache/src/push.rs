@@ -22,6 +22,7 @@ pub(crate) use guard::too_many;
 pub(crate) use keys::{is_replaced, resolve_key};
 
 use crate::error::{Error, Result};
+use crate::owed_object::OwedObject;
 use crate::replica::Replica;
 use crate::state::{Marks, Mutation};
 use crate::types::Ino;
@@ -53,7 +54,7 @@ pub(crate) struct Pusher {
     /// Something may have become due.
     pub(crate) owed: AtomicBool,
     /// The hint object is out of date.
-    pub(crate) hints_owed: AtomicBool,
+    pub(crate) hints: OwedObject,
     /// Inodes that somebody waits for, and how many do: their delays do not count.
     urgent: Mutex<HashMap<Ino, usize>>,
     /// Until then, delays do not count (monotonic, ms).
@@ -148,22 +149,30 @@ impl Drop for Urgency<'_> {
 impl Replica {
     pub(crate) async fn run_pusher(self: Arc<Self>) {
         let mut tasks = tokio::task::JoinSet::new();
+        // Uploads do not wait for the hint object, which may be large.
+        let mut hints = tokio::task::JoinSet::new();
         let mut hints_written_ms = self.now_ms();
         while !self.stopping.load(Ordering::Acquire) {
             while tasks.try_join_next().is_some() {}
+            while hints.try_join_next().is_some() {}
             if self.pusher.owed.load(Ordering::Acquire) {
                 for ino in self.due(PUSHES_MAX - tasks.len().min(PUSHES_MAX)) {
                     tasks.spawn(Arc::clone(&self).push_one(ino));
                 }
-            } else if self.now_ms() > hints_written_ms + HINTS_INTERVAL_MS {
+            } else if self.now_ms() > hints_written_ms + HINTS_INTERVAL_MS && hints.is_empty() {
                 hints_written_ms = self.now_ms();
-                if let Err(error) = self.write_hints().await {
-                    tracing::warn!(%error, "Could not store the hint object; it is tried again");
-                }
+                hints.spawn(Arc::clone(&self).write_hints_quietly());
             }
             tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
         }
         while tasks.join_next().await.is_some() {}
+        while hints.join_next().await.is_some() {}
+    }
+
+    async fn write_hints_quietly(self: Arc<Self>) {
+        if let Err(error) = self.write_hints().await {
+            tracing::warn!(%error, "Could not store the hint object; it is tried again");
+        }
     }
 
     /// One round of write-back for what is due now, to its end; tells how many inodes were tried. For those who drive a replica by

@@ -7,7 +7,6 @@ use crate::replica::Replica;
 use crate::state::{Mutation, Remote};
 use crate::types::{Ino, ROOT_INO};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// How long a directory waits for the objects below it to be deleted.
 const CHILDREN_FIRST_MS: u64 = 100;
@@ -58,7 +57,7 @@ impl Replica {
         for remote in mine.iter().filter(|remote| Some(&remote.key) != wanted.as_ref()) {
             waits |= !self.remove_marker(ino, remote).await?;
         }
-        self.pusher.hints_owed.store(true, Ordering::Release);
+        self.pusher.hints.owe();
         let told = self.tell_directory(ino, wanted.as_deref())?;
         if waits {
             self.postpone(ino, CHILDREN_FIRST_MS);

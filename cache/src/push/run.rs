@@ -14,7 +14,6 @@ use crate::types::Ino;
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Rounds in which a key's outcome is disputed before the inode is put off.
 const ROUNDS_MAX: usize = 4;
@@ -284,7 +283,7 @@ impl Replica {
     /// The bucket holds this version under this key; `body` is what was sent.
     pub(super) fn note_written(&self, snapshot: &Snapshot, key: &str, etag: ETag, body: Option<Bytes>) -> Result<()> {
         let Some(inode) = &snapshot.inode else { return Ok(()) };
-        self.pusher.hints_owed.store(true, Ordering::Release);
+        self.pusher.hints.owe();
         self.tell_written(inode, key, &etag.0, snapshot.moved_from.clone())?;
         let (content_version, meta_version) = (inode.content_version, inode.meta_version);
         self.change(|op| {
@@ -370,7 +369,7 @@ impl Replica {
             self.pusher.deletions_tried.lock().remove(&delete.key);
             return Ok(Verdict::Again);
         }
-        self.pusher.hints_owed.store(true, Ordering::Release);
+        self.pusher.hints.owe();
         self.note_deletion(&delete.key);
         self.change(|op| {
             op.push(Mutation::DropRemote(delete.key.clone()));

@@ -154,6 +154,8 @@ impl Replica {
     pub async fn close(&self) -> Result<()> {
         self.stopping.store(true, Ordering::Release);
         self.changed_signal.notify_all();
+        let hints = if self.pusher.hints.is_owed() { "0" } else { "1" };
+        self.remember(HINTS_STORED, hints)?;
         self.remember("clean", "1")?;
         self.sync_now()?;
         self.state.checkpoint(true)
@@ -174,13 +176,14 @@ impl Replica {
         self.make_root()?;
         let boot = self.options.clock.boot_id();
         let (clean, last_boot) = self.view(|tables| Ok((tables.meta("clean")?, tables.meta("boot")?)))?;
+        let hints = self.view(|tables| tables.meta(HINTS_STORED))?;
         if clean.as_deref() == Some("0") && last_boot.as_deref() != Some(&boot) {
             self.distrust_blobs()?;
         }
         self.pusher.owed.store(true, Ordering::Release);
-        self.pusher
-            .hints_owed
-            .store(clean.as_deref() == Some("0"), Ordering::Release);
+        if clean.as_deref() == Some("0") || hints.as_deref() == Some("0") {
+            self.pusher.hints.owe();
+        }
         self.remember("boot", &boot)?;
         self.remember("clean", "0")?;
         self.sweep()?;
@@ -280,6 +283,9 @@ impl Replica {
         self.state.commit()
     }
 }
+
+/// The setting that says whether the hint object had everything when the replica was closed.
+const HINTS_STORED: &str = "hints_stored";
 
 /// The setting that holds the boot in which a flush has failed.
 pub(super) const FLUSH_FAILED: &str = "flush_failed";

@@ -67,7 +67,7 @@ impl Replica {
             self.pins.look_soon();
         }
         if touched {
-            self.pusher.hints_owed.store(true, Ordering::Release);
+            self.pusher.hints.owe();
         }
         if !owed.is_empty() {
             self.pusher.owed.store(true, Ordering::Release);

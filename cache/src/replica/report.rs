@@ -360,7 +360,7 @@ impl Replica {
         let mut tables = self.state.lock();
         let inode = tables.live_inode(ino)?;
         let step = match tables.dirty.get(&ino).copied() {
-            None if inode.is_dir() && self.pusher.hints_owed.load(Ordering::Acquire) => Step::Synced,
+            None if inode.is_dir() && self.pusher.hints.is_owed() => Step::Synced,
             None if tables.is_kept_here(ino)? => Step::Synced,
             None => Step::Stored,
             Some(debt) if debt.op <= self.synced_op.load(Ordering::Acquire) => Step::Synced,

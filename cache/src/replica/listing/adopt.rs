@@ -177,7 +177,7 @@ impl Replica {
     ) -> Result<()> {
         let (key, info) = object;
         let shown_before = self.view(|tables| Ok(tables.live_inode(parent)?.known))?;
-        let hint = self.hints.lock().get(key).and_then(|line| line.metadata(&info.etag.0));
+        let hint = self.hints.lock().get(key).and_then(|line| line.metadata(info));
         let ino = self.change(|op| {
             let mut inode = blank(
                 op,
