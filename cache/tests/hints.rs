@@ -49,7 +49,11 @@ fn a_drain_waits_for_a_hint_object_that_is_under_way() {
         let first = machine.replica.drain(PLENTY, &|_| {});
         let second = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            assert_eq!(hints(&store), before, "the first drain was done too early for this test");
+            assert_eq!(
+                hints(&store),
+                before,
+                "the first drain was done too early for this test"
+            );
             assert_eq!(machine.replica.drain(PLENTY, &|_| {}).await.count, 0);
             assert_ne!(hints(&store), before, "the second drain came back before");
         };
