@@ -11,6 +11,7 @@ mod header;
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Texts longer than this are not merged; the time that a merge takes is bounded by it.
 pub const MERGE_BYTES_MAX: usize = 1 << 20;
@@ -49,6 +50,36 @@ pub fn merge(base: &[u8], ours: &[u8], theirs: &[u8]) -> Merge {
 /// Whether bytes are a text that can be merged.
 pub fn is_text(bytes: &[u8]) -> bool {
     text(bytes).is_some()
+}
+
+/// Whether `theirs` bears every change that leads from `base` to `ours`: merging it in once more changes nothing. Where others have changed lines
+/// beside it, all lines that came must be there, in their order, and none that went may have come back. Where nothing was changed,
+/// nothing is shown.
+pub(crate) fn shows(base: &[u8], ours: &[u8], theirs: &[u8]) -> bool {
+    let (Some(base), Some(ours), Some(theirs)) = (text(base), text(ours), text(theirs)) else {
+        return false;
+    };
+    let shapes = [Shape::of(base), Shape::of(ours), Shape::of(theirs)];
+    let unify = Shape::differ(&shapes);
+    let [base, ours, theirs] = [base, ours, theirs].map(|text| plain(text, unify));
+    if base == ours {
+        return false;
+    }
+    if let Some(merged) = lines(&base, &ours, &theirs) {
+        return merged == theirs;
+    }
+    let changed = similar::TextDiff::from_lines(base.as_ref(), ours.as_ref());
+    let added = similar::TextDiff::from_lines(ours.as_ref(), theirs.as_ref());
+    let (mut came, mut went) = (HashSet::new(), HashSet::new());
+    for op in changed.ops().iter().filter(|op| op.tag() != similar::DiffTag::Equal) {
+        came.extend(op.new_range());
+        went.extend(op.old_range().filter_map(|at| changed.old_slice(at)));
+    }
+    added.ops().iter().all(|op| {
+        let mut back = op.new_range().filter_map(|at| added.new_slice(at));
+        op.tag() == similar::DiffTag::Equal
+            || !op.old_range().any(|at| came.contains(&at)) && !back.any(|line| went.contains(line))
+    })
 }
 
 /// What `diff -u` would say; bytes that are no UTF-8 are shown as replacement characters.

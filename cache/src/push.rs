@@ -7,6 +7,7 @@
 //! Owns: when an inode is pushed, how many at a time, retries. `plan` owns what is done, `push/run.rs` the doing, `push/conflict.rs` what
 //! happens when somebody else was faster.
 
+mod attempts;
 mod conflict;
 mod directory;
 mod guard;
@@ -69,6 +70,8 @@ pub(crate) struct Pusher {
     postponed: Mutex<HashMap<Ino, u64>>,
     /// Disputes that wait for a program to be done with the file, since then (monotonic, ms).
     waiting_since: Mutex<HashMap<Ino, u64>>,
+    /// Texts of uploads that may have landed.
+    attempts: attempts::Attempts,
     /// What no program asked for and is not done until somebody says so.
     held: held::Held,
 }

@@ -24,6 +24,7 @@ mod memory;
 mod metadata;
 mod names;
 mod op;
+mod overtaken;
 mod remote_change;
 mod rename;
 mod replaced;

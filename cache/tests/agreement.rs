@@ -5,6 +5,8 @@
 #[path = "agreement/machine.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod machine;
+#[path = "agreement/unanswered.rs"]
+mod unanswered;
 
 use machine::{Hand, Machine, options};
 use notefs_cache::store::MemoryStore;

@@ -143,3 +143,59 @@ fn what_came_out_unread_is_a_copy_of_the_edit_which_stays_where_it_is() {
         }
     });
 }
+
+const NEW: &str = "zero\none\ntwo\nthree\nfour\n";
+
+/// A note changes its name with a new text; what came out is copied to its new name, and the upload over the old one lands without an answer.
+async fn exchanged_and_unanswered(read_before: bool) -> (Machine, Arc<MemoryStore>, Arc<Hand>, tempfile::TempDir) {
+    let (dir, store, clock) = (
+        tempfile::tempdir().unwrap(),
+        MemoryStore::new("unanswered"),
+        Arc::new(Hand::default()),
+    );
+    store.raw_put("note.md", OURS, UserMetadata::new());
+    let a = Machine::open(options(dir.path(), "a", &clock, 1_000), store.clone()).unwrap();
+    a.ino("note.md").await.unwrap();
+    if read_before {
+        a.read("note.md").await.unwrap();
+    }
+    a.save("note.md.tmp", NEW).await.unwrap();
+    a.exchange("note.md.tmp", "note.md").await.unwrap();
+    clock.pass(10_000);
+    store.lose_replies(Some(CallKind::Put), 1);
+    a.replica.write_back_once().await;
+    let text = |key: &str| store.raw_get(key).map(|(bytes, _)| bytes.to_vec());
+    assert_eq!(text("note.md").as_deref(), Some(NEW.as_bytes()), "it was to be stored");
+    assert_eq!(text("note.md.tmp").as_deref(), Some(OURS.as_bytes()), "and so was that");
+    (a, store, clock, dir)
+}
+
+#[test]
+fn what_came_out_unread_is_not_taken_for_the_text_that_was_stored_over_it() {
+    run(async {
+        let (a, _store, clock, _dir) = exchanged_and_unanswered(false).await;
+        assert_eq!(a.read("note.md.tmp").await.unwrap(), OURS);
+        a.push(&clock).await;
+        let both = tree(&[("note.md", NEW), ("note.md.tmp", OURS)]);
+        assert_eq!(a.tree().await.unwrap(), both);
+    });
+}
+
+#[test]
+fn an_exchange_that_is_taken_back_is_taken_back_in_the_bucket() {
+    run(async {
+        for (read_before, listed) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (a, store, clock, dir) = exchanged_and_unanswered(read_before).await;
+            a.exchange("note.md.tmp", "note.md").await.unwrap();
+            if listed {
+                a.replica.pull_once().await.unwrap();
+            }
+            a.push(&clock).await;
+            a.replica.pull_once().await.unwrap();
+            let both = tree(&[("note.md", OURS), ("note.md.tmp", NEW)]);
+            assert_eq!(a.tree().await.unwrap(), both, "read: {read_before}, listed: {listed}");
+            let cold = Machine::open(options(dir.path(), "cold", &clock, 0), store).unwrap();
+            assert_eq!(cold.tree().await.unwrap(), both, "in the bucket");
+        }
+    });
+}

@@ -297,3 +297,26 @@ fn differences_are_shown_as_git_shows_them() {
     );
     assert_eq!(with_markers(("here", b"\0"), ("there", b"")), None);
 }
+
+#[test]
+fn a_text_shows_an_edit_if_every_change_of_it_is_there() {
+    let shown = |base: &str, ours: &str, theirs: &str| shows(base.as_bytes(), ours.as_bytes(), theirs.as_bytes());
+    assert!(shown("a\nb\nc\n", "a\nc\n", "a\nc\nd\n"), "a line went");
+    assert!(!shown("a\nb\nc\n", "a\nc\n", "a\nb\nc\nd\n"), "it did not");
+    assert!(shown("a\nb\n", "a\nx\nb\n", "a\nx\nnew\nb\n"), "a line came");
+    assert!(
+        shown("a\nb\n", "a\nx\nb\n", "a\nnew\nx\nb\n"),
+        "another one came before it"
+    );
+    assert!(!shown("a\nb\n", "a\nx\nb\n", "a\nnew\nb\n"), "only the other one came");
+    assert!(!shown("a\nb\n", "a\nx\nb\ny\n", "a\nx\nb\n"), "only one of two came");
+    assert!(shown("a\nb\nc\n", "b\na\nc\n", "b\na\nc\nd\n"), "a line was moved");
+    assert!(!shown("a\nb\nc\n", "b\na\nc\n", "a\nb\nc\nd\n"), "it was not");
+    assert!(!shown("a\n", "a\n", "a\nb\n"), "what changes nothing shows nothing");
+    assert!(shown("", "a\nb\n", "a\nx\nb\n"), "a new text");
+    assert!(
+        shown("a\nb\n", "a\nx\nb\n", "a\r\nx\r\nb\r\nc\r\n"),
+        "line endings do not count"
+    );
+    assert!(!shows(b"a\n", b"b\n", b"\0b\n"), "binary");
+}

@@ -87,20 +87,25 @@ impl Replica {
         }
     }
 
-    /// Whether this replica wrote the object, under this very key. Our own write id alone does not say so: a copy that somebody made of
-    /// another note of ours bears it, too.
+    /// Whether this replica wrote the object, under this very key.
     pub(super) fn wrote(&self, info: &ObjectInfo, key: &str, of: Option<Ino>) -> Result<bool> {
+        Ok(self.writer_of(info, key, of)?.is_some())
+    }
+
+    /// The inode as which this replica wrote the object, under this very key; `of` may have been written there. Our own write id alone does
+    /// not say so: a copy that somebody made of another note of ours bears it, too.
+    pub(crate) fn writer_of(&self, info: &ObjectInfo, key: &str, of: Option<Ino>) -> Result<Option<Ino>> {
         let id = info.user.as_ref().and_then(|user| user.write_id()).unwrap_or_default();
         let mut parts = id.split('.');
         if parts.next() != Some(self.writer_id.as_str()) {
-            return Ok(false);
+            return Ok(None);
         }
         let Some(ino) = parts.next().and_then(|ino| u64::from_str_radix(ino, 16).ok()) else {
-            return Ok(false);
+            return Ok(None);
         };
         self.view(|tables| {
             let noted = tables.remote(key)?.is_some_and(|remote| remote.ino == ino);
-            Ok(noted || of == Some(ino) || tables.was_tried(key, ino))
+            Ok((noted || of == Some(ino) || tables.was_tried(key, ino)).then_some(ino))
         })
     }
 

@@ -53,8 +53,14 @@ impl Replica {
         let Some(theirs) = self.look_at(key, info, inode).await? else {
             return Ok(Verdict::Again);
         };
-        let known = self.view(|tables| tables.remote(key.as_str()))?;
-        let base = self.base_of(key.as_str())?;
+        let (known, overwritten) = self.view(|tables| {
+            let known = tables.remote(key.as_str())?;
+            Ok((known, tables.was_tried_by_others(key.as_str(), inode.ino)))
+        })?;
+        let base = match &theirs.bytes {
+            Some(bytes) => self.base_beneath(key, bytes).await?,
+            None => self.base_of(key.as_str())?,
+        };
         let kind = match known.as_ref().is_some_and(|remote| !remote.etag.is_empty()) {
             true => ConflictKind::Edited,
             false => ConflictKind::Created,
@@ -65,7 +71,9 @@ impl Replica {
                 .await
                 .map(|()| Verdict::Again);
         }
-        let only_metadata = inode.base_version == inode.content_version
+        // Theirs may be built upon another file of ours, which had this name for a while.
+        let only_metadata = !overwritten
+            && inode.base_version == inode.content_version
             && known.is_some_and(|remote| remote.ino == inode.ino && remote.content_version == inode.content_version);
         if only_metadata {
             return self.take_theirs(snapshot, key, theirs, base.as_ref()).await;
@@ -298,11 +306,9 @@ impl Replica {
             }
             Ok(Some(was_blob))
         })?;
-        drop(_exclusive);
         let Some(was_blob) = was_blob else { return Ok(false) };
-        if was_blob {
-            self.blobs.remove(ino);
-        }
+        self.remove_blob(was_blob.then_some(ino));
+        drop(_exclusive);
         if let Some(observer) = self.observer() {
             observer.inode_changed(ino);
         }
@@ -339,9 +345,10 @@ impl Replica {
         let Some(theirs) = self.look_at(key, info, &inode).await? else {
             return Ok(false);
         };
-        let (Some(bytes), base) = (theirs.bytes.clone(), self.base_of(key.as_str())?) else {
+        let Some(bytes) = theirs.bytes.clone() else {
             return Ok(false);
         };
+        let base = self.base_beneath(key, &bytes).await?;
         self.fetch_whole(inode.ino).await?;
         let Some(ours) = self.whole(&inode)? else {
             return Ok(false);

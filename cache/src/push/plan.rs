@@ -47,6 +47,8 @@ pub(super) struct Situation<'a> {
     pub(super) mine: &'a [Remote],
     /// Keys of `mine` that other inodes want now: they overwrite them, nobody deletes them.
     pub(super) wanted_by_others: &'a HashSet<String>,
+    /// Keys under which other inodes may have been stored without an answer: what the ledger says of them may be the past.
+    pub(super) tried_by_others: &'a HashSet<String>,
     /// Whether the store can copy.
     pub(super) copy: bool,
 }
@@ -56,6 +58,7 @@ pub(super) fn plan(ino: u64, situation: &Situation<'_>) -> Plan {
         remote.ino == ino
             && (remote.content_version, remote.meta_version) == situation.versions
             && !remote.etag.is_empty()
+            && !situation.tried_by_others.contains(&remote.key)
     };
     let source = situation.mine.iter().find(|remote| situation.copy && current(remote));
     let mut plan = Plan::default();
@@ -115,6 +118,12 @@ mod tests {
     }
 
     fn decide(wanted: &[&str], versions: (u64, u64), held: &[Remote], others: &[&str]) -> Plan {
+        decide_where_tried(&[], (wanted, versions), held, others)
+    }
+
+    fn decide_where_tried(tried: &[&str], ours: (&[&str], (u64, u64)), held: &[Remote], others: &[&str]) -> Plan {
+        let (wanted, versions) = ours;
+        let tried = tried.iter().map(|key| (*key).to_owned()).collect();
         let wanted: Vec<String> = wanted.iter().map(|key| (*key).to_owned()).collect();
         let at_wanted: Vec<Remote> = held
             .iter()
@@ -129,6 +138,7 @@ mod tests {
             at_wanted: &at_wanted,
             mine: &mine,
             wanted_by_others: &others,
+            tried_by_others: &tried,
             copy: true,
         };
         plan(7, &situation)
@@ -153,6 +163,11 @@ mod tests {
             decide(&["a"], (1, 1), &[remote("a", 7, (1, 1))], &[]),
             Plan::default(),
             "stored"
+        );
+        assert_eq!(
+            decide_where_tried(&["a"], (&["a"], (1, 1)), &[remote("a", 7, (1, 1))], &[]).writes,
+            [put("a", matches("a"))],
+            "another file may have been stored over it"
         );
         assert_eq!(
             decide(&["a"], (2, 2), &[remote("a", 7, (1, 1))], &[]).writes,

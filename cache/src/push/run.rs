@@ -117,16 +117,18 @@ impl Replica {
             let versions = inode
                 .as_ref()
                 .map_or((0, 0), |inode| (inode.content_version, inode.meta_version));
-            // Equal contents bear equal tags: what another inode has left under a key passes for ours, with its kind and mode.
-            let doubtful = |remote: &Remote| tables.was_tried_by_others(&remote.key, ino);
-            let copy = self.capabilities.copy && !mine.iter().any(doubtful);
+            let doubtful = |remote: &&Remote| tables.was_tried_by_others(&remote.key, ino);
+            let tried = mine.iter().filter(doubtful).map(|remote| remote.key.clone());
+            let tried_by_others: HashSet<String> = tried.collect();
             let situation = Situation {
                 wanted: &wanted,
                 versions,
                 at_wanted: &at_wanted,
                 mine: &mine,
                 wanted_by_others: &wanted_by_others,
-                copy,
+                tried_by_others: &tried_by_others,
+                // Equal contents bear equal tags: what another inode has left under a key passes for ours, with its kind and mode.
+                copy: self.capabilities.copy && tried_by_others.is_empty(),
             };
             let plan = plan(ino, &situation);
             let debt = tables.dirty.get(&ino).copied();
@@ -154,14 +156,15 @@ impl Replica {
 
     /// Does what was planned, unless the bucket is not as expected.
     async fn act(self: &Arc<Self>, snapshot: &Snapshot, plan: &Plan) -> Result<Verdict> {
-        let mut new_intent = false;
+        let mut others_changed = false;
         for write in &plan.writes {
             let (Write::Put { key, .. } | Write::Copy { key, .. }) = write;
-            self.preserve_other(snapshot.ino, key).await?;
+            others_changed |= self.note_intent(snapshot, key)?;
+            // After the intent: of two keys that hold a content, none counts as its other place while both are about to be overwritten.
+            others_changed |= self.preserve_other(snapshot.ino, key).await?;
             self.keep_overwritten(snapshot, write).await?;
-            new_intent |= self.note_intent(snapshot, key)?;
         }
-        match new_intent {
+        match others_changed {
             true => self.synced().await?,
             false => self.synced_inode(snapshot.ino).await?,
         }
@@ -227,22 +230,24 @@ impl Replica {
         self.keep_lost(loss, self.pusher.tries_of(snapshot.ino)).await
     }
 
-    /// The object that is about to be overwritten may be the only place of another file's content.
-    async fn preserve_other(self: &Arc<Self>, ino: Ino, key: &str) -> Result<()> {
+    /// The object that is about to be overwritten may be the only place of another file's content. Tells whether that file was fetched.
+    async fn preserve_other(self: &Arc<Self>, ino: Ino, key: &str) -> Result<bool> {
         let endangered = self.view(|tables| {
             let Some(remote) = tables.remote(key)?.filter(|remote| remote.ino != ino) else {
                 return Ok(None);
             };
-            let elsewhere = tables
-                .remotes_of(remote.ino)?
-                .iter()
-                .any(|other| other.key != remote.key && other.content_version == remote.content_version);
+            let elsewhere = tables.remotes_of(remote.ino)?.iter().any(|other| {
+                other.key != remote.key
+                    && other.content_version == remote.content_version
+                    && !other.etag.is_empty()
+                    && !tables.was_tried_by_others(&other.key, remote.ino)
+            });
             let alive = tables.inode(remote.ino)?.is_some_and(|inode| inode.size > 0);
             Ok((alive && !elsewhere).then_some(remote.ino))
         })?;
         match endangered {
-            Some(other) => self.fetch_whole(other).await,
-            None => Ok(()),
+            Some(other) if !self.is_whole(other)? => self.fetch_whole(other).await.map(|()| true),
+            _ => Ok(false),
         }
     }
 
@@ -272,7 +277,10 @@ impl Replica {
                 Some(verdict) => Ok(verdict),
                 None => self.put(snapshot, key, &Condition::Absent).await,
             },
-            Err(error) if error.retryable => Err(error.into()),
+            Err(error) if error.retryable => {
+                self.note_copy_tried(snapshot, &target)?;
+                Err(error.into())
+            }
             Err(error) => {
                 tracing::debug!(%error, "A copy inside the store was refused; uploading instead");
                 self.put(snapshot, key, &Condition::Absent).await
@@ -284,6 +292,7 @@ impl Replica {
     pub(super) fn note_written(&self, snapshot: &Snapshot, key: &str, etag: ETag, body: Option<Bytes>) -> Result<()> {
         let Some(inode) = &snapshot.inode else { return Ok(()) };
         self.pusher.hints.owe();
+        self.pusher.attempts.forget(key);
         self.tell_written(inode, key, &etag.0, snapshot.moved_from.clone())?;
         let (content_version, meta_version) = (inode.content_version, inode.meta_version);
         self.change(|op| {

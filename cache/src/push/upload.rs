@@ -3,7 +3,7 @@
 use super::run::in_blob;
 use crate::error::Result;
 use crate::replica::Replica;
-use crate::state::{Inode, Place};
+use crate::state::{BaseMetadata, Inode, Place};
 use crate::store::{
     Condition, ObjectKey, StoreError, StoreErrorKind, StoreResult, USER_METADATA_MAX_BYTES, UploadSource, Written,
 };
@@ -40,7 +40,8 @@ impl Replica {
             body = Bytes::from(std::mem::take(&mut metadata.target));
         }
         let user = metadata.encode();
-        let Some(condition) = self.condition_that_holds(key, condition).await? else {
+        let wanted = condition;
+        let Some(condition) = self.condition_that_holds(key, wanted).await? else {
             return Ok(Some((Written::ConditionFailed, Bytes::new())));
         };
         let in_memory = match inode.size > PUT_WHOLE_BYTES_MAX {
@@ -67,6 +68,10 @@ impl Replica {
         }
         let written = self.store.put(key, body.clone(), &user, &condition).await;
         self.note_health(&written);
+        if written.is_err() && inode.kind == FileKind::File {
+            let metadata = BaseMetadata::of(inode, xattrs.to_vec());
+            self.pusher.attempts.note(key, wanted, metadata, body.clone());
+        }
         Ok(Some((written?, body)))
     }
 

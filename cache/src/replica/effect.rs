@@ -164,8 +164,9 @@ impl Replica {
             return Ok(None);
         };
         self.remove_blob(had_blob.then_some(inode.ino));
-        self.remove_blob(gone);
         self.put_large_content(&inode, theirs)?;
+        drop(_exclusive);
+        self.remove_blob_of_gone(gone);
         Ok(Some(inode.attr()))
     }
 

@@ -1,14 +1,12 @@
 //! Bringing content from the bucket: whole while it is small, by ranges with read-ahead when it is large.
 
-use super::content::is_stored;
 use super::flights::Flight;
-use super::replaced::is_whole;
-use super::{INLINE_BYTES_MAX, Op, Replica};
+use super::{INLINE_BYTES_MAX, Replica};
 use crate::blob::ranges;
 use crate::error::{Error, Need, Result};
 use crate::push::is_replaced;
-use crate::state::{Inode, LoggedChange, Mutation, Place, Remote};
-use crate::store::{ETag, ObjectInfo, ObjectKey, in_front};
+use crate::state::{Inode, Mutation, Place, Remote, Tables};
+use crate::store::{ETag, ObjectKey, in_front};
 use crate::types::*;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -72,34 +70,41 @@ impl Replica {
 
     async fn fetch_content(self: &Arc<Self>, ino: Ino, offset: u64, length: u64) -> Result<()> {
         let _flight = self.flights.board(Flight::Content(ino)).await;
-        let (inode, source) = self.view(|tables| {
+        let (inode, sources) = self.view(|tables| {
             let inode = tables.live_inode(ino)?;
-            let source = tables
-                .remotes_of(ino)?
-                .into_iter()
-                .find(|remote| remote.content_version == inode.base_version);
-            Ok((inode, source))
+            let sources = sources_of(tables, &inode)?;
+            Ok((inode, sources))
         })?;
         if inode.size == 0 || inode.place == Place::Inline {
             return Ok(());
         }
-        let Some(source) = source else {
+        let Some(first) = sources.first() else {
             tracing::error!(ino, "A file's content is neither here nor in the bucket");
             return Err(Error::Posix(libc::EIO));
         };
-        if inode.size <= INLINE_BYTES_MAX && inode.place == Place::Nowhere {
-            self.fetch_small(&inode, &source).await
-        } else {
-            self.fetch_range(&inode, &source, offset, length).await
+        for source in &sources {
+            let fetched = if inode.size <= INLINE_BYTES_MAX && inode.place == Place::Nowhere {
+                self.fetch_small(&inode, &source.remote).await?
+            } else {
+                self.fetch_range(&inode, &source.remote, offset, length).await?
+            };
+            if fetched {
+                return Ok(());
+            }
+            if !source.doubtful {
+                return self.look_again(&source.remote).await;
+            }
         }
+        self.look_again(&first.remote).await
     }
 
-    async fn fetch_small(&self, inode: &Inode, source: &Remote) -> Result<()> {
+    /// `false`: another object is there.
+    async fn fetch_small(&self, inode: &Inode, source: &Remote) -> Result<bool> {
         let key = key_of(source)?;
         let got = self.store.get(&key, None, Some(&ETag(source.etag.clone()))).await;
         self.note_health(&got);
         let Some(object) = got?.filter(|object| object.bytes.len() as u64 == inode.size) else {
-            return self.look_again(source).await;
+            return Ok(false);
         };
         self.change(|op| {
             let Some(mut now) = op.tables.inode(inode.ino)? else {
@@ -117,10 +122,11 @@ impl Replica {
             Ok(())
         })?;
         self.make_room_for(inode.ino);
-        Ok(())
+        Ok(true)
     }
 
-    async fn fetch_range(&self, inode: &Inode, source: &Remote, offset: u64, length: u64) -> Result<()> {
+    /// `false`: another object is there.
+    async fn fetch_range(&self, inode: &Inode, source: &Remote, offset: u64, length: u64) -> Result<bool> {
         let key = key_of(source)?;
         let start = offset / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
         let window = self
@@ -131,7 +137,7 @@ impl Replica {
         let present = self.view(|tables| tables.present(inode.ino))?;
         // Only the gap: what lies behind it may be local and longer than the object.
         let Some((start, end)) = ranges::first_gap(&present, start, end) else {
-            return Ok(());
+            return Ok(true);
         };
         let _turn = self.transfers.turn(end - start).await;
         let got = self
@@ -140,13 +146,13 @@ impl Replica {
             .await;
         self.note_health(&got);
         let Some(object) = got?.filter(|object| object.bytes.len() as u64 == end - start) else {
-            return self.look_again(source).await;
+            return Ok(false);
         };
         self.check_space(end - start)?;
         let _exclusive = self.stripe(inode.ino).write();
         let (mut present, now) = self.view(|tables| Ok((tables.present(inode.ino)?, tables.inode(inode.ino)?)))?;
         let Some(now) = now.filter(|now| now.base_version == inode.base_version) else {
-            return Ok(());
+            return Ok(true);
         };
         for (from, to) in ranges::gaps(&present, start, end.min(now.size)) {
             self.blobs.write(
@@ -174,7 +180,7 @@ impl Replica {
         })?;
         drop(_exclusive);
         self.make_room_for(inode.ino);
-        Ok(())
+        Ok(true)
     }
 
     fn make_room_for(&self, ino: Ino) {
@@ -193,6 +199,7 @@ impl Replica {
                 tracing::error!(key = source.key, "The store's answer does not have the object's length");
                 Err(Error::Posix(libc::EIO))
             }
+            Some(info) if self.hand_over(source, &info)? => Ok(()),
             Some(info) if self.is_replaced(source.ino, &source.key)? => {
                 self.recover_replaced(source, &info).await.map(drop)
             }
@@ -200,116 +207,37 @@ impl Replica {
             None => self.object_vanished(source),
         }
     }
-
-    /// Somebody else wrote the object. A content that was not changed here follows; another stays, and its upload will find out.
-    pub(crate) fn object_changed(&self, known: &Remote, info: &ObjectInfo) -> Result<()> {
-        let followed = self.change(|op| {
-            let Some(mut inode) = op.tables.inode(known.ino)? else {
-                return Ok(false);
-            };
-            let current = op
-                .tables
-                .remote(&known.key)?
-                .is_some_and(|remote| remote.etag == known.etag);
-            // What is owed may be metadata alone: then nothing of this machine's is lost with the old content. A file that has left the key is
-            // another matter: what is there may be for the file that has taken its place, or be of that one. Where bytes are missing it is
-            // not, since they are fetched before ours is written.
-            let owed = op.tables.dirty.contains_key(&inode.ino);
-            let follows = !owed
-                || has_key(op, &inode, &known.key)?
-                || !is_replaced(op.tables, inode.ino, &known.key)? && !is_whole(op.tables, &inode)?;
-            let untouched = inode.base_version == inode.content_version && follows;
-            if !current || !is_stored(op.tables, &inode)? || owed && !untouched {
-                return Ok(false);
-            }
-            op.push(Mutation::DropContent(inode.ino));
-            op.push(Mutation::DropPresent(inode.ino));
-            inode.content_version += 1;
-            inode.meta_version += 1;
-            inode.base_version = inode.content_version;
-            inode.place = Place::Nowhere;
-            inode.size = if inode.kind == FileKind::File { info.size } else { 0 };
-            inode.ctime = op.now;
-            if !owed {
-                inode.mtime = info.last_modified;
-                inode.known = !self.bears_metadata();
-            }
-            let etag = info.etag.0.clone();
-            let (content_version, meta_version) = (inode.content_version, if owed { 0 } else { inode.meta_version });
-            op.push(Mutation::PutRemote(Remote {
-                etag,
-                content_version,
-                meta_version,
-                ..known.clone()
-            }));
-            op.put(&inode);
-            op.log(LoggedChange::Content(inode.ino));
-            Ok(true)
-        })?;
-        if followed {
-            self.blobs.remove(known.ino);
-            if let Some(observer) = self.observer() {
-                observer.inode_changed(known.ino);
-            }
-            return Ok(());
-        }
-        Ok(())
-    }
-
-    /// Somebody else deleted the object. A clean file goes; one with changes of its own stays and will be stored anew.
-    pub(crate) fn object_vanished(&self, known: &Remote) -> Result<()> {
-        self.note_deletion(&known.key);
-        let names = self.change(|op| {
-            let still = op
-                .tables
-                .remote(&known.key)?
-                .is_some_and(|remote| remote.etag == known.etag);
-            if !still {
-                return Ok(Vec::new());
-            }
-            op.push(Mutation::DropRemote(known.key.clone()));
-            let Some(mut inode) = op.tables.inode(known.ino)? else {
-                return Ok(Vec::new());
-            };
-            if op.tables.dirty.contains_key(&inode.ino) {
-                return Ok(Vec::new());
-            }
-            let mut gone = Vec::new();
-            for name in op.tables.names_of(inode.ino)? {
-                if op.tables.key_of(&name)?.is_ok_and(|key| key.as_str() == known.key) {
-                    let path = op.tables.path_of(name.parent, &name.name)?;
-                    op.log(LoggedChange::Gone(path));
-                    op.push(Mutation::DropDentry {
-                        parent: name.parent,
-                        name: name.name.clone(),
-                    });
-                    inode.nlink = inode.nlink.saturating_sub(1);
-                    gone.push(name);
-                }
-            }
-            if inode.nlink == 0 && !self.references.lock().contains_key(&inode.ino) {
-                op.push(Mutation::DropInode(inode.ino));
-            } else {
-                op.put(&inode);
-            }
-            Ok(gone)
-        })?;
-        if let Some(observer) = self.observer() {
-            names
-                .iter()
-                .for_each(|name| observer.entry_changed(name.parent, &name.name));
-        }
-        Ok(())
-    }
 }
 
-fn has_key(op: &mut Op<'_>, inode: &Inode, key: &str) -> Result<bool> {
-    for name in op.tables.names_of(inode.ino)? {
-        if op.tables.key_of(&name)?.is_ok_and(|of| of.as_str() == key) {
-            return Ok(true);
-        }
+/// An object that the ledger takes for the content of a file.
+struct Source {
+    remote: Remote,
+    /// Another file has the key's name, or was stored there without an answer: the object may be that one's by now.
+    doubtful: bool,
+}
+
+/// Where a file's content lies, the surest place first. A key whose row is another file's, or stands for a write without an answer, is none;
+/// the name that the file has now says nothing.
+fn sources_of(tables: &mut Tables, inode: &Inode) -> Result<Vec<Source>> {
+    let holds = |remote: &Remote| remote.content_version == inode.base_version && !remote.etag.is_empty();
+    let held = tables.remotes_of(inode.ino)?.into_iter().filter(holds);
+    let mut sources = Vec::new();
+    for remote in held {
+        let doubtful =
+            tables.was_tried_by_others(&remote.key, inode.ino) || is_replaced(tables, inode.ino, &remote.key)?;
+        sources.push(Source { remote, doubtful });
     }
-    Ok(false)
+    sources.sort_by_key(|source| source.doubtful);
+    Ok(sources)
+}
+
+/// The row of the object that bears a file's metadata: that of its content, else any that stands for an object.
+pub(super) fn source_of(tables: &mut Tables, inode: &Inode) -> Result<Option<Remote>> {
+    if let Some(source) = sources_of(tables, inode)?.into_iter().next() {
+        return Ok(Some(source.remote));
+    }
+    let mut held = tables.remotes_of(inode.ino)?.into_iter();
+    Ok(held.find(|remote| !remote.etag.is_empty()))
 }
 
 /// The key of a row of the ledger.

@@ -70,7 +70,7 @@ impl Replica {
             Ok(Some((old.clone(), new, gone)))
         })?;
         let Some((old, new, gone)) = done else { return Ok(false) };
-        self.remove_blob(gone);
+        self.remove_blob_of_gone(gone);
         if let Some(observer) = self.observer() {
             observer.entry_changed(old.parent, &old.name);
             observer.entry_changed(new.parent, &new.name);
@@ -113,7 +113,7 @@ impl Replica {
             })?;
             let Some((name, blob)) = gone else { return Ok(any) };
             any = true;
-            self.remove_blob(blob);
+            self.remove_blob_of_gone(blob);
             let shown = String::from_utf8_lossy(&name.name).into_owned();
             tracing::warn!(
                 name = shown,

@@ -1,6 +1,7 @@
 //! Between inodes and the metadata that travels with their objects.
 
 use super::Replica;
+use super::fetch::source_of;
 use super::flights::Flight;
 use super::op::Op;
 use super::told::ToldDirectory;
@@ -63,11 +64,9 @@ impl Replica {
                 None => Vec::new(),
             };
             for name in names {
-                let unknown = tables
-                    .inode(name.ino)?
-                    .is_some_and(|inode| !inode.known && !inode.is_dir());
-                if let (true, Some(remote)) = (unknown, tables.remotes_of(name.ino)?.into_iter().next()) {
-                    wanted.push(remote);
+                let unknown = tables.inode(name.ino)?.filter(|inode| !inode.known && !inode.is_dir());
+                if let Some(inode) = unknown {
+                    wanted.extend(source_of(tables, &inode)?);
                 }
             }
             Ok(wanted)

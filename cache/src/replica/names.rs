@@ -266,8 +266,9 @@ impl Replica {
     }
 
     /// Of content that is nowhere in the tables, or stored. As long as the rows on the disk still take it for owed, a power cut would
-    /// leave a file that is owed and has no content: they are flushed first.
-    pub(super) fn remove_blob(&self, ino: Option<Ino>) {
+    /// leave a file that is owed and has no content: they are flushed first. The caller holds the inode's stripe, or a write in between would
+    /// lose its bytes.
+    pub(crate) fn remove_blob(&self, ino: Option<Ino>) {
         let Some(ino) = ino else { return };
         if self.state.lock().is_owed_on_disk(ino)
             && let Err(error) = self.state.sync()
@@ -275,6 +276,13 @@ impl Replica {
             tracing::warn!(%error, "Could not flush what is stored before its local content goes");
         }
         self.blobs.remove(ino);
+    }
+
+    /// The blob of an inode that is gone, by who does not hold its stripe.
+    pub(super) fn remove_blob_of_gone(&self, ino: Option<Ino>) {
+        let Some(gone) = ino else { return };
+        let _exclusive = self.stripe(gone).write();
+        self.remove_blob(ino);
     }
 
     /// Stores that are folders cannot hold a segment that escaping has made longer than a file name.

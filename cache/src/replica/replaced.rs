@@ -84,9 +84,7 @@ impl Replica {
             op.put(&inode);
             Ok(had_blob)
         })?;
-        if had_blob {
-            self.blobs.remove(known.ino);
-        }
+        self.remove_blob(had_blob.then_some(known.ino));
         drop(_exclusive);
         if let Some(observer) = self.observer() {
             observer.inode_changed(known.ino);
