@@ -103,6 +103,19 @@ pub(crate) fn take_file(members: &mut Vec<Member>, mut wanted: Vec<FleetMount>, 
     members.extend(wanted.into_iter().map(|mount| Member::new(mount, now)));
 }
 
+/// All are to end: tells which are to be asked to. One that is ending already is not, since a second signal means that nobody waits for what it has
+/// to store.
+pub(crate) fn end_all(members: &mut [Member]) -> Vec<&str> {
+    let mut asked = Vec::new();
+    for member in members {
+        if member.state != State::Ending {
+            member.state = State::Ending;
+            asked.push(member.mount.name.as_str());
+        }
+    }
+    asked
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +165,24 @@ mod tests {
             State::Waiting(later + Duration::from_millis(PAUSE_FIRST_MS))
         );
         assert_eq!(member.starts, 11);
+    }
+
+    #[test]
+    fn who_is_ending_is_not_asked_again_when_all_are_to_end() {
+        let (now, mut members) = (Instant::now(), Vec::new());
+        take_file(
+            &mut members,
+            fleet(&["a", "b", "c"].map(|name| mount(name, "")).concat()),
+            now,
+        );
+        for member in &mut members {
+            member.started();
+            member.runs(now);
+        }
+        members[1].state = State::Ending;
+        assert_eq!(end_all(&mut members), ["a", "c"]);
+        assert!(members.iter().all(|member| member.state == State::Ending));
+        assert!(end_all(&mut members).is_empty());
     }
 
     #[test]

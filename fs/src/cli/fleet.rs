@@ -10,7 +10,7 @@ use crate::control::fleet_record::{FleetRecord, FleetRow};
 use crate::control::registry::{Registry, absolute, start_ticks};
 use crate::daemon::{self, log};
 use crate::failure::{EXIT_FAILED, Failure};
-use crate::fleet::{Member, State, take_file};
+use crate::fleet::{Member, State, end_all, take_file};
 use crate::service;
 use crate::supervise::{block_signals, next_signal};
 use std::collections::HashMap;
@@ -223,10 +223,11 @@ impl Fleet {
         service::stopping(deadline);
         tracing::info!("Ending {} mounts", self.children.len());
         let until = Instant::now() + deadline;
-        for child in self.children.values() {
-            send(child.id(), libc::SIGTERM);
+        for name in end_all(&mut self.members) {
+            if let Some(child) = self.children.get(name) {
+                send(child.id(), libc::SIGTERM);
+            }
         }
-        self.members.iter_mut().for_each(|member| member.state = State::Ending);
         let mut left = Vec::new();
         while !self.children.is_empty() {
             started.try_iter().for_each(drop);
