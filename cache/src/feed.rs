@@ -5,19 +5,22 @@
 //! who finds a gap in the numbers lists the bucket instead. It is short, but for what is so new that a reader may not have read it: a burst
 //! of changes is told whole.
 //!
+//! A writer is met by its feed before it has changed anything: it writes it at its start, and again when it is used after half a day of silence,
+//! since others ask for the feed of one that is silent less often.
+//!
 //! Owns the format, what goes in, and when the object is written: at most once a second, after rounds of `push`. Does not own reading
 //! the feeds of others (`pull/peers.rs`).
 
 use crate::error::Result;
 use crate::replica::Replica;
 use crate::state::Inode;
-use crate::store::{Condition, FEED_PREFIX, Fresh, ObjectKey, UserMetadata};
+use crate::store::{Condition, FEED_PREFIX, Fresh, Listed, ObjectKey, UserMetadata};
 use crate::types::Ino;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Entries that a feed keeps, and their bytes.
@@ -32,8 +35,24 @@ const FRESH_BYTES_MAX: usize = 1 << 20;
 /// The feed is written at most this often.
 const INTERVAL_MS: u64 = 1_000;
 
+/// Rounds that are under way when there is something to tell are told with it if they end within this time: the rounds of one change (a note's,
+/// its folder's) end one after the other, and what is late waits for the next interval.
+const GATHER_MAX_MS: u64 = 300;
+
+/// How often the writer looks whether they have ended.
+const GATHER_POLL_MS: u64 = 10;
+
+/// Who has not written its feed for so long does so when it is used: others slow down after a day (`pull/pace.rs`).
+const SILENT_MS: u64 = 12 * 3_600_000;
+
+/// The longest pause after a feed that could not be written, unless there is more to tell.
+const RETRY_LONGEST_MS: u64 = 60_000;
+
 /// How often the writer looks whether it is to end.
 const STOP_POLL_MS: u64 = 250;
+
+/// A feed of at most this size has no entries, only a head.
+const HEAD_BYTES_MAX: u64 = 72;
 
 /// The format that this program writes and reads.
 const VERSION: u32 = 1;
@@ -77,6 +96,9 @@ struct Head {
     run: String,
     /// The number that the next entry will have.
     next: u64,
+    /// When it was written (Unix, ms): two that tell the same are two versions.
+    #[serde(rename = "t", default)]
+    at_ms: u64,
 }
 
 /// A feed as read.
@@ -84,6 +106,7 @@ struct Head {
 pub(crate) struct FeedText {
     pub(crate) run: String,
     pub(crate) next: u64,
+    pub(crate) at_ms: u64,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -96,6 +119,7 @@ impl FeedText {
         (head.version == VERSION).then_some(FeedText {
             run: head.run,
             next: head.next,
+            at_ms: head.at_ms,
             entries,
         })
     }
@@ -106,6 +130,7 @@ impl FeedText {
             version: VERSION,
             run: self.run.clone(),
             next: self.next,
+            at_ms: self.at_ms,
         };
         let mut lines: Vec<Vec<u8>> = self
             .entries
@@ -127,6 +152,12 @@ impl FeedText {
     }
 }
 
+/// Whether a line of a listing is the feed of a writer that has shown itself and stored nothing yet.
+pub(crate) fn tells_nothing(listed: &Listed) -> bool {
+    let is_short = |size: u64| size <= HEAD_BYTES_MAX;
+    listed.key.starts_with(FEED_PREFIX) && listed.object.as_ref().is_some_and(|info| is_short(info.size))
+}
+
 /// This replica's own feed.
 #[derive(Default)]
 pub(crate) struct Feed {
@@ -137,6 +168,8 @@ pub(crate) struct Feed {
     writing: tokio::sync::Mutex<()>,
     owed: AtomicBool,
     changed: tokio::sync::Notify,
+    /// When it was last written (monotonic, ms); 0: not in this run.
+    written_ms: AtomicU64,
 }
 
 #[derive(Default)]
@@ -218,32 +251,76 @@ impl Replica {
         self.feed.changed.notify_one();
     }
 
-    /// Writes the feed whenever there is something to tell.
+    /// Writes the feed whenever there is something to tell, or this writer is to be seen.
     pub(crate) async fn run_feed_writer(self: Arc<Self>) {
+        let (mut failures, mut not_before_ms) = (0, 0);
         while !self.stopping.load(Ordering::Acquire) {
             let wake = tokio::time::timeout(Duration::from_millis(STOP_POLL_MS), self.feed.changed.notified());
-            if wake.await.is_err() && !self.feed.owed.load(Ordering::Acquire) {
+            let nothing_new = wake.await.is_err();
+            let due =
+                self.now_ms() >= not_before_ms && (self.feed.owed.load(Ordering::Acquire) || self.is_to_be_seen());
+            if nothing_new && !due {
                 continue;
             }
-            if let Err(error) = self.write_feed().await {
-                tracing::debug!(%error, "Could not tell other machines of changes; it is tried again");
-            }
-            tokio::time::sleep(Duration::from_millis(INTERVAL_MS)).await;
+            let next = tokio::time::Instant::now() + Duration::from_millis(INTERVAL_MS);
+            failures = match self.tell_once().await {
+                Ok(()) => 0,
+                Err(error) => {
+                    tracing::debug!(%error, "Could not tell other machines of changes; it is tried again");
+                    failures + 1
+                }
+            };
+            not_before_ms = self.now_ms() + retry_pause_ms(failures);
+            tokio::time::sleep_until(next).await;
         }
+    }
+
+    /// Writes the feed if there is something to tell, or if this writer is to be seen: what the loop does by itself, for those who own the time.
+    pub async fn tell_once(&self) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        if self.feed.owed.load(Ordering::Acquire) {
+            self.gather_rounds().await;
+        }
+        self.write_feed_if(self.is_to_be_seen()).await
+    }
+
+    /// Waits for the rounds that are under way, within bounds.
+    async fn gather_rounds(&self) {
+        let until_ms = self.now_ms() + GATHER_MAX_MS;
+        while self.pusher.in_flight_count() > 0 && self.now_ms() < until_ms && !self.stopping.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(GATHER_POLL_MS)).await;
+        }
+    }
+
+    /// Whether others may not know of this writer, or take it for one that is away.
+    fn is_to_be_seen(&self) -> bool {
+        let written_ms = self.feed.written_ms.load(Ordering::Acquire);
+        let used_ms = self.now_ms().saturating_sub(self.unused_ms());
+        written_ms == 0 || used_ms >= written_ms + SILENT_MS
     }
 
     /// Writes the feed, if there is something to tell.
     pub(crate) async fn write_feed(&self) -> Result<()> {
-        if self.options.read_only || !self.feed.owed.load(Ordering::Acquire) {
-            return Ok(());
+        match self.feed.owed.load(Ordering::Acquire) {
+            true => self.write_feed_if(false).await,
+            false => Ok(()),
         }
+    }
+
+    /// Writes it if something is owed, or `anyway`. What was to be seen only is not owed when it fails: nobody is to wait for it.
+    async fn write_feed_if(&self, anyway: bool) -> Result<()> {
         let _writing = self.feed.writing.lock().await;
-        if !self.feed.owed.swap(false, Ordering::AcqRel) {
+        let owed = self.feed.owed.swap(false, Ordering::AcqRel);
+        if self.options.read_only || !(owed || anyway) {
             return Ok(());
         }
         let written = self.put_feed().await;
-        if written.is_err() {
-            self.feed.owed.store(true, Ordering::Release);
+        match written {
+            Ok(()) => self.feed.written_ms.store(self.now_ms(), Ordering::Release),
+            Err(_) if owed => self.feed.owed.store(true, Ordering::Release),
+            Err(_) => {}
         }
         written
     }
@@ -266,6 +343,7 @@ impl Replica {
             let text = FeedText {
                 run: self.run_id.clone(),
                 next: log.next,
+                at_ms: (self.options.clock.now().as_nanos() / 1_000_000).max(0) as u64,
                 entries: log.entries.iter().map(|(_, entry)| entry.clone()).collect(),
             };
             text.encode(log.fresh(self.now_ms()))
@@ -277,6 +355,16 @@ impl Replica {
         self.note_health(&put);
         put?;
         Ok(())
+    }
+}
+
+/// How long to leave a store alone that has refused the feed so often in a row.
+fn retry_pause_ms(failures: u32) -> u64 {
+    match failures {
+        0 => 0,
+        _ => INTERVAL_MS
+            .saturating_mul(1 << (failures - 1).min(10))
+            .min(RETRY_LONGEST_MS),
     }
 }
 
@@ -300,6 +388,7 @@ mod tests {
         FeedText {
             run: "r".into(),
             next: log.next,
+            at_ms: 1_795_269_802_000,
             entries: log.entries.into_iter().map(|(_, entry)| entry).collect(),
         }
     }
@@ -322,6 +411,43 @@ mod tests {
         for nonsense in [&b""[..], b"<html>", b"{}", b"{\"v\":2,\"run\":\"r\",\"next\":0}"] {
             assert_eq!(FeedText::parse(nonsense), None);
         }
+    }
+
+    #[test]
+    fn a_head_alone_is_known_by_its_size() {
+        let listed = |text: FeedText| {
+            let info = crate::store::ObjectInfo {
+                size: text.encode(0).len() as u64,
+                etag: crate::store::ETag("e".into()),
+                last_modified: crate::types::Timestamp::default(),
+                user: None,
+            };
+            Listed {
+                key: format!("{FEED_PREFIX}w"),
+                object: Some(info),
+            }
+        };
+        let run = "0123456789abcdef".to_owned();
+        let head = FeedText {
+            run: run.clone(),
+            ..text(Log::default())
+        };
+        assert!(tells_nothing(&listed(head)));
+        let mut log = Log::default();
+        log.append(
+            vec![Entry {
+                etag: None,
+                meta: UserMetadata::new(),
+                ..entry("a")
+            }],
+            0,
+        );
+        assert!(!tells_nothing(&listed(FeedText { run, ..text(log) })));
+    }
+
+    #[test]
+    fn a_store_that_refuses_the_feed_is_left_alone_ever_longer() {
+        assert_eq!([0, 1, 2, 3, 40].map(retry_pause_ms), [0, 1_000, 2_000, 4_000, 60_000]);
     }
 
     #[test]
@@ -373,6 +499,7 @@ mod tests {
             Some(FeedText {
                 run: "r".into(),
                 next: 42,
+                at_ms: 0,
                 entries: vec![earlier],
             }),
             0,

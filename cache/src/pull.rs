@@ -105,6 +105,8 @@ pub(crate) struct Puller {
     pub(crate) interval_ms: AtomicU64,
     /// A feed has a gap: list at once.
     list_soon: AtomicBool,
+    /// A writer that nobody knows has written: look for its feed at once.
+    discover_soon: AtomicBool,
 }
 
 /// Directories by when they were last read: the newest are looked at first.
@@ -169,7 +171,7 @@ impl Replica {
     }
 
     /// How long nobody has asked for anything.
-    fn unused_ms(&self) -> u64 {
+    pub(crate) fn unused_ms(&self) -> u64 {
         self.now_ms()
             .saturating_sub(self.puller.used_ms.load(Ordering::Relaxed))
     }
@@ -222,8 +224,10 @@ impl Replica {
             }
             let _feeds = self.puller.feeds.lock().await;
             let mut result = Ok(());
-            let interval_ms = pace::discovery_interval_ms(self.unused_ms());
+            let soon = self.puller.discover_soon.load(Ordering::Acquire);
+            let interval_ms = pace::discovery_interval_ms(self.unused_ms(), soon);
             if discovered_ms.is_none_or(|last: u64| now_ms >= last + interval_ms) {
+                self.puller.discover_soon.store(false, Ordering::Release);
                 result = self.discover_peers().await;
                 discovered_ms = Some(now_ms);
             }

@@ -8,7 +8,7 @@ mod machine;
 #[path = "agreement/unanswered.rs"]
 mod unanswered;
 
-use machine::{Hand, Machine, options};
+use machine::{Hand, Machine, options, run};
 use notefs_cache::store::MemoryStore;
 use notefs_cache::{ConflictKind, FileKind};
 use std::collections::BTreeMap;
@@ -88,14 +88,6 @@ impl World {
         assert_eq!(self.b.tree().await.unwrap(), tree, "b and the bucket");
         tree
     }
-}
-
-fn run(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(test);
 }
 
 fn tree(files: &[(&str, &str)]) -> BTreeMap<String, String> {

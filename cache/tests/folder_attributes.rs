@@ -6,7 +6,7 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 mod machine;
 
-use machine::{Hand, Machine, options};
+use machine::{Hand, Machine, options, run};
 use notefs_cache::FileKind;
 use notefs_cache::store::MemoryStore;
 use std::sync::Arc;
@@ -70,11 +70,6 @@ impl World {
         }
         mode
     }
-}
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.unwrap().block_on(test);
 }
 
 /// Reads all feeds, as every machine does each second.

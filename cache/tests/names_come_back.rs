@@ -7,17 +7,12 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 mod machine;
 
-use machine::{Hand, Machine, options};
+use machine::{Hand, Machine, options, run};
 use notefs_cache::store::{CallKind, MemoryStore, UserMetadata};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const OURS: &str = "one\ntwo\nthree\nfour\n";
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.unwrap().block_on(test);
-}
 
 fn tree(files: &[(&str, &str)]) -> BTreeMap<String, String> {
     let files = files

@@ -118,9 +118,12 @@ impl Replica {
             Some(user) => Some(self.complete(&key, &info.etag, ObjectMetadata::decode(&user)).await?),
             None => None,
         };
-        // What notefs writes bears a write id.
-        if look.origin == FOREIGN && meta.as_ref().is_none_or(|meta| meta.write_id.is_none()) {
-            self.puller.others_ms.store(self.now_ms(), Ordering::Release);
+        if look.origin == FOREIGN {
+            // What notefs writes bears a write id.
+            match meta.as_ref().and_then(|meta| meta.write_id.as_deref()) {
+                Some(write_id) => self.note_writer(write_id),
+                None => self.puller.others_ms.store(self.now_ms(), Ordering::Release),
+            }
         }
         Ok(Some(theirs(look, info, meta, bytes, began)))
     }

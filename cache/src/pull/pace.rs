@@ -17,6 +17,7 @@ const UNUSED_INTERVAL_MS: u64 = 10_000;
 
 const DISCOVERY_INTERVAL_MS: u64 = 10_000;
 const UNUSED_DISCOVERY_INTERVAL_MS: u64 = 60_000;
+const SOON_DISCOVERY_INTERVAL_MS: u64 = 1_000;
 
 /// Other tools that have written within this time are likely to go on.
 const BUSY_OTHERS_MS: u64 = 5 * 60_000;
@@ -45,12 +46,12 @@ pub(super) fn feed_interval_ms(unused_ms: u64, writer_quiet_ms: Option<u64>) -> 
     }
 }
 
-/// How often new writers are looked for.
-pub(super) fn discovery_interval_ms(unused_ms: u64) -> u64 {
-    if unused_ms > IN_USE_MS {
-        UNUSED_DISCOVERY_INTERVAL_MS
-    } else {
-        DISCOVERY_INTERVAL_MS
+/// How often new writers are looked for; `soon`: one has just written.
+pub(super) fn discovery_interval_ms(unused_ms: u64, soon: bool) -> u64 {
+    match unused_ms {
+        _ if soon => SOON_DISCOVERY_INTERVAL_MS,
+        unused if unused > IN_USE_MS => UNUSED_DISCOVERY_INTERVAL_MS,
+        _ => DISCOVERY_INTERVAL_MS,
     }
 }
 
@@ -105,6 +106,13 @@ mod tests {
             10_000,
             "a machine that is away"
         );
+    }
+
+    #[test]
+    fn a_writer_that_nobody_knows_is_looked_for_soon() {
+        assert_eq!(discovery_interval_ms(0, false), 10_000);
+        assert_eq!(discovery_interval_ms(11 * MINUTE_MS, false), 60_000);
+        assert_eq!(discovery_interval_ms(11 * MINUTE_MS, true), 1_000);
     }
 
     #[test]

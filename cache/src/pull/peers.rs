@@ -28,6 +28,19 @@ pub(crate) struct Peer {
     /// When it was last asked for, and when it last had something new (monotonic, ms).
     asked_ms: u64,
     changed_ms: Option<u64>,
+    /// When it last wrote its feed, if only to be seen (monotonic, ms).
+    seen_ms: Option<u64>,
+}
+
+impl Peer {
+    /// How long it has been quiet; who only shows itself is there, but not busy.
+    fn quiet_ms(&self, now_ms: u64) -> Option<u64> {
+        let told = self.changed_ms.map(|at_ms| now_ms.saturating_sub(at_ms));
+        let seen = self
+            .seen_ms
+            .map(|at_ms| now_ms.saturating_sub(at_ms).max(BUSY_WRITER_MS));
+        told.into_iter().chain(seen).min()
+    }
 }
 
 /// What a feed says beyond what was read of it.
@@ -107,7 +120,7 @@ impl Replica {
         let unused_ms = self.unused_ms();
         let mut peers = self.puller.peers.lock();
         let due = |peer: &Peer| {
-            let interval_ms = feed_interval_ms(unused_ms, peer.changed_ms.map(|at| now_ms.saturating_sub(at)));
+            let interval_ms = feed_interval_ms(unused_ms, peer.quiet_ms(now_ms));
             peer.asked_ms == 0 || now_ms >= peer.asked_ms + interval_ms
         };
         let due = peers.iter_mut().filter(|(_, peer)| due(peer));
@@ -120,6 +133,15 @@ impl Replica {
 
     pub(super) fn all_peers(&self) -> Vec<String> {
         self.puller.peers.lock().keys().cloned().collect()
+    }
+
+    /// An object that a listing shows bears this id: the feed of a writer that is not known yet is looked for soon.
+    pub(super) fn note_writer(&self, write_id: &str) {
+        let writer = write_id.split('.').next().unwrap_or_default();
+        let peers = self.puller.peers.lock();
+        if writer != self.writer_id && !peers.contains_key(writer) && peers.len() < PEERS_MAX {
+            self.puller.discover_soon.store(true, Ordering::Release);
+        }
     }
 
     /// Whether another notefs has just written: what it does it will tell.
@@ -151,11 +173,12 @@ impl Replica {
                 writer,
                 "The feed of another machine cannot be read; its changes are found by listing"
             );
-            self.note_read(&writer, object.info.etag, None);
+            self.note_read(&writer, object.info.etag, None, true);
             return Ok(());
         };
         let position = (feed.run.clone(), feed.next);
         let news = news(feed, peer.position.as_ref());
+        let told = !news.entries.is_empty();
         if news.gap {
             self.puller.list_soon.store(true, Ordering::Release);
         }
@@ -163,17 +186,20 @@ impl Replica {
         if peer.position.as_ref() != Some(&position) {
             self.remember(&meta_name(&writer), &format!("{} {}", position.1, position.0))?;
         }
-        self.note_read(&writer, object.info.etag, Some(position));
+        self.note_read(&writer, object.info.etag, Some(position), told);
         Ok(())
     }
 
-    fn note_read(&self, writer: &str, etag: ETag, position: Option<(String, u64)>) {
+    fn note_read(&self, writer: &str, etag: ETag, position: Option<(String, u64)>, told: bool) {
         if let Some(peer) = self.puller.peers.lock().get_mut(writer) {
             let first = peer.etag.is_none();
             peer.etag = Some(etag);
             peer.position = position;
             if !first {
-                peer.changed_ms = Some(self.now_ms());
+                peer.seen_ms = Some(self.now_ms());
+            }
+            if !first && told {
+                peer.changed_ms = peer.seen_ms;
             }
         }
     }
@@ -294,6 +320,7 @@ mod tests {
         FeedText {
             run: run.into(),
             next,
+            at_ms: 0,
             entries,
         }
     }
@@ -319,6 +346,22 @@ mod tests {
         assert_eq!(read(at("q", 4)), (vec![4], true), "another run");
         assert_eq!(read(at("r", 9)), (vec![3, 4], true), "an older feed came back");
         assert_eq!(read(None), (vec![3, 4], true), "never read");
+    }
+
+    #[test]
+    fn who_only_shows_itself_is_there_but_not_busy() {
+        let quiet = |changed_ms, seen_ms| {
+            let peer = Peer {
+                changed_ms,
+                seen_ms,
+                ..Peer::default()
+            };
+            peer.quiet_ms(100_000)
+        };
+        assert_eq!(quiet(None, None), None);
+        assert_eq!(quiet(Some(99_000), Some(99_000)), Some(1_000));
+        assert_eq!(quiet(Some(1_000), Some(99_000)), Some(BUSY_WRITER_MS));
+        assert_eq!(quiet(None, Some(10_000)), Some(90_000));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::Replica;
 use super::flights::Flight;
 use super::told::{News, ToldDirectory};
 use crate::error::{Error, Result};
+use crate::feed::tells_nothing;
 use crate::push::too_many;
 use crate::state::Remote;
 use crate::store::{Listed, Lister, ObjectKey, StoreError, StoreErrorKind};
@@ -171,7 +172,11 @@ impl Replica {
 
     /// Reads the hints, and finds out whether there can be metadata beyond them.
     async fn look_at_bucket(&self, page: &[Listed]) -> Result<()> {
-        let ours = page.iter().any(|listed| listed.key.starts_with(super::RESERVED_NAME));
+        // Who has only shown itself has stored nothing that bears metadata.
+        let mut reserved = page
+            .iter()
+            .filter(|listed| listed.key.starts_with(super::RESERVED_NAME));
+        let ours = reserved.any(|listed| !tells_nothing(listed));
         let hints = if ours {
             self.read_hints().await?
         } else {

@@ -12,6 +12,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// How long something that happens in the background may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a test in this thread alone.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(test);
+}
+
+/// Runs one in which something is to go on while something else waits.
+pub(crate) fn run_on_threads(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(4).enable_all().build().unwrap();
+    runtime.block_on(test);
+    runtime.shutdown_background();
+}
+
+pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let until = std::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(std::time::Instant::now() < until, "{what} never came");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Time that passes when the test says so.
 #[derive(Default)]
 pub(crate) struct Hand(pub(crate) AtomicU64);
