@@ -11,6 +11,7 @@
 //!
 //! Owns: when to look and the order of a round. `pull/diff.rs` owns the decisions, as functions of values.
 
+mod adopted;
 mod confirm;
 mod diff;
 mod halves;
@@ -90,6 +91,8 @@ pub(crate) struct Puller {
     fruitless: Mutex<HashMap<String, String>>,
     /// What may be half a rename.
     halves: halves::Halves,
+    /// What requests have found, on its way to be felt.
+    adopted: adopted::Room,
     /// Other writers by their ids.
     peers: Mutex<HashMap<String, peers::Peer>>,
     /// When the whole bucket was last looked at, when that showed differences, and when the folder was last used (monotonic, ms).

@@ -393,7 +393,7 @@ impl Replica {
     }
 
     /// The name that shows an object.
-    fn spot_of(&self, row: &Remote) -> Result<Option<Spot>> {
+    pub(super) fn spot_of(&self, row: &Remote) -> Result<Option<Spot>> {
         self.view(|tables| {
             for name in tables.names_of(row.ino)? {
                 if tables.key_of(&name)?.is_ok_and(|key| key.as_str() == row.key) {
@@ -455,7 +455,7 @@ impl Replica {
     }
 }
 
-fn offer(
+pub(super) fn offer(
     kind: RemoteChangeKind,
     spot: &Spot,
     (is_dir, origin): (bool, &str),

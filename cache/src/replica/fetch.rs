@@ -203,7 +203,7 @@ impl Replica {
             Some(info) if self.is_replaced(source.ino, &source.key)? => {
                 self.recover_replaced(source, &info).await.map(drop)
             }
-            Some(info) => self.object_changed(source, &info),
+            Some(info) => self.adopt_changed(source, &info),
             None => self.object_vanished(source),
         }
     }

@@ -101,7 +101,7 @@ impl Replica {
             return self.object_vanished(&remote);
         };
         if info.etag.0 != remote.etag {
-            return self.object_changed(&remote, &info);
+            return self.adopt_changed(&remote, &info);
         }
         let user = info.user.take().unwrap_or_default();
         let meta = self.complete(&key, &info.etag, user.decode_lossy()).await?;

@@ -40,21 +40,30 @@ impl Replica {
         Ok(true)
     }
 
-    /// Somebody else wrote the object. A content that was not changed here follows; another stays, and its upload will find out.
-    pub(crate) fn object_changed(&self, known: &Remote, info: &ObjectInfo) -> Result<()> {
+    /// Somebody else wrote the object, and a program's own request has found it: it is felt, too.
+    pub(super) fn adopt_changed(&self, known: &Remote, info: &ObjectInfo) -> Result<()> {
+        let followed = self.object_changed(known, info)?;
+        if let Some(replica) = self.me.upgrade().filter(|_| followed) {
+            replica.feel_adopted(known, info);
+        }
+        Ok(())
+    }
+
+    /// Somebody else wrote the object. A content that was not changed here follows; another stays, and its upload will find out. Tells which.
+    pub(crate) fn object_changed(&self, known: &Remote, info: &ObjectInfo) -> Result<bool> {
         if self.hand_over(known, info)? {
-            return Ok(());
+            return Ok(false);
         }
         let _exclusive = self.stripe(known.ino).write();
         let Some(had_blob) = self.change(|op| self.follow_object(op, known, info))? else {
-            return Ok(());
+            return Ok(false);
         };
         self.remove_blob(had_blob.then_some(known.ino));
         drop(_exclusive);
         if let Some(observer) = self.observer() {
             observer.inode_changed(known.ino);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Answers whether the content that goes was in a blob; `None`: the file stays as it is.

@@ -23,6 +23,9 @@ pub const ANNOUNCED_MAX: usize = 5_000;
 const TAKE_UP_PAUSE_MAX_MS: u64 = 3_000;
 const TAKE_UP_DEADLINE_MS: u64 = 30_000;
 
+/// How long one that was taken up may take to be true, after anything was taken up last. It goes on by itself then, but nobody waits for it.
+const EFFECT_DEADLINE_MS: u64 = 10_000;
+
 /// How often overdue changes are looked for.
 const OVERDUE_POLL_MS: u64 = 10;
 
@@ -95,11 +98,39 @@ struct Waiting {
     newest_id: u64,
     /// With when each was announced.
     offers: BTreeMap<u64, (Offer, u64)>,
+    /// Those that were taken up and are not true yet, with when each was announced.
+    under_way: BTreeMap<u64, u64>,
     /// When the front end has last taken one up.
     taken_up_ms: u64,
 }
 
+/// A change that was taken up: when this is dropped it has taken effect, or was given up.
+struct TakenUp<'r> {
+    replica: &'r Replica,
+    id: u64,
+}
+
+impl Drop for TakenUp<'_> {
+    fn drop(&mut self) {
+        let waiting = &self.replica.remote_changes.waiting;
+        waiting.lock().under_way.remove(&self.id);
+    }
+}
+
 impl Waiting {
+    fn take_up(&mut self, id: u64) -> Option<Offer> {
+        let (offer, announced_ms) = self.offers.remove(&id)?;
+        self.under_way.insert(id, announced_ms);
+        Some(offer)
+    }
+
+    /// Whether some of these are neither true nor given up.
+    fn is_awaited(&self, (first, last): (u64, u64), now_ms: u64) -> bool {
+        let is_late = |announced_ms: u64| now_ms >= self.taken_up_ms.max(announced_ms) + EFFECT_DEADLINE_MS;
+        let mut under_way = self.under_way.range(first..=last);
+        self.offers.range(first..=last).next().is_some() || under_way.any(|(_, announced_ms)| !is_late(*announced_ms))
+    }
+
     /// One that the front end is not going to take up in time.
     fn overdue(&self, now_ms: u64) -> Option<u64> {
         let is_overdue = |announced_ms: u64| {
@@ -118,10 +149,14 @@ impl Replica {
         *self.remote_changes.announcer.write() = announcer;
     }
 
+    pub(crate) fn has_announcer(&self) -> bool {
+        self.remote_changes.announcer.read().is_some()
+    }
+
     /// Makes a pulled change true in the folder, once, without telling the observer. `None`: it does not apply any more (somebody local was
     /// faster, or it took effect already).
     pub fn take_effect(&self, id: u64) -> Result<Option<Attr>> {
-        let Some(offer) = self.take_offer(id) else {
+        let Some((offer, _taken_up)) = self.take_offer(id) else {
             return Ok(None);
         };
         let taken_up_ms = self.now_ms();
@@ -130,8 +165,8 @@ impl Replica {
         (offer.effect)(self)
     }
 
-    /// Brings changes about, in their order: the front end's business, or (in a `storm`) our own. Returns when all have taken effect or were found
-    /// not to apply any more.
+    /// Brings changes about, in their order: the front end's business, or (in a `storm`) our own. Returns when all have taken effect, were found
+    /// not to apply any more, or take longer than is waited for.
     pub(crate) async fn offer(&self, offers: Vec<Offer>, storm: bool) {
         let announcer = self.remote_changes.announcer.read().clone();
         let announcer = announcer.filter(|_| !storm);
@@ -157,15 +192,15 @@ impl Replica {
             _ => return,
         };
         announced.into_iter().for_each(|change| announcer.announce(change));
-        while self.is_waiting(first, last) {
+        while self.is_awaited((first, last)) {
             self.effect_overdue();
             tokio::time::sleep(Duration::from_millis(OVERDUE_POLL_MS)).await;
         }
     }
 
-    fn is_waiting(&self, first: u64, last: u64) -> bool {
-        let waiting = self.remote_changes.waiting.lock();
-        waiting.offers.range(first..=last).next().is_some()
+    fn is_awaited(&self, ids: (u64, u64)) -> bool {
+        let now_ms = self.now_ms();
+        self.remote_changes.waiting.lock().is_awaited(ids, now_ms)
     }
 
     fn effect_overdue(&self) {
@@ -177,20 +212,16 @@ impl Replica {
                 let first = || waiting.offers.keys().next().copied();
                 if gone { first() } else { waiting.overdue(now_ms) }
             };
-            let Some(offer) = overdue.and_then(|id| self.take_offer(id)) else {
+            let Some((offer, _taken_up)) = overdue.and_then(|id| self.take_offer(id)) else {
                 return;
             };
             self.effect_alone(offer);
         }
     }
 
-    fn take_offer(&self, id: u64) -> Option<Offer> {
-        self.remote_changes
-            .waiting
-            .lock()
-            .offers
-            .remove(&id)
-            .map(|(offer, _)| offer)
+    fn take_offer(&self, id: u64) -> Option<(Offer, TakenUp<'_>)> {
+        let offer = self.remote_changes.waiting.lock().take_up(id)?;
+        Some((offer, TakenUp { replica: self, id }))
     }
 
     /// What is to be made in a directory that is to be made: the directory comes first, whoever makes it.
@@ -201,7 +232,7 @@ impl Replica {
             all.find(|(offer, _)| offer.change.ino == change.parent && offer.change.kind == RemoteChangeKind::Created)
                 .map(|(offer, _)| offer.change.id)
         };
-        if let Some(offer) = parent.and_then(|id| self.take_offer(id)) {
+        if let Some((offer, _taken_up)) = parent.and_then(|id| self.take_offer(id)) {
             self.effect_parent_first(&offer.change)?;
             self.effect_alone(offer);
         }
@@ -274,5 +305,20 @@ mod tests {
         waiting.offers.remove(&1);
         assert_eq!(waiting.overdue(31_000), None);
         assert_eq!(announced(&[]).overdue(u64::MAX), None);
+    }
+
+    #[test]
+    fn what_was_taken_up_is_waited_for_until_it_is_true_but_not_for_ever() {
+        let mut waiting = announced(&[1_000, 1_000]);
+        let both = (1, 2);
+        assert!(waiting.take_up(1).is_some() && waiting.take_up(1).is_none());
+        assert!(waiting.is_awaited(both, u64::MAX), "one was not taken up");
+        waiting.taken_up_ms = 2_000;
+        assert!(waiting.take_up(2).is_some());
+        assert!(waiting.is_awaited(both, 11_999) && !waiting.is_awaited(both, 12_000));
+        waiting.under_way.remove(&1);
+        assert!(waiting.is_awaited(both, 2_000) && !waiting.is_awaited((1, 1), 2_000));
+        waiting.under_way.remove(&2);
+        assert!(!waiting.is_awaited(both, 2_000));
     }
 }

@@ -43,7 +43,7 @@ impl Replica {
         if let Some(known) = self.view(|tables| tables.remote(&listed.key))? {
             return match &listed.object {
                 _ if known.noted > began || listed.key.ends_with('/') => Ok(()),
-                Some(info) if known.etag != info.etag.0 => self.object_changed(&known, info),
+                Some(info) if known.etag != info.etag.0 => self.object_changed(&known, info).map(drop),
                 _ => Ok(()),
             };
         }
