@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use notefs_tests::proxy::Seen;
+use notefs_tests::proxy::{Class, Seen};
 use notefs_tests::{Mount, MountOptions, PATIENCE, Proxy, Store, wait_until};
 
 struct Machines {
@@ -190,6 +190,14 @@ fn an_idle_machine_costs_one_cheap_request_a_second() -> Result<()> {
             .is_some_and(|peers| peers.len() == 1))
     })?;
     let feed = |log: &[Seen]| log.iter().filter(|seen| seen.key.starts_with(".notefs/feed/")).count();
+    soon("feed of its own, and one that was read", &b, || {
+        let log = proxy.log();
+        let done = |class| {
+            let mut seen = log.iter();
+            seen.any(|seen| seen.class == class && seen.key.starts_with(".notefs/feed/") && seen.status == 200)
+        };
+        Ok(done(Class::Put) && done(Class::Get))
+    })?;
     proxy.forget();
     let began = std::time::Instant::now();
     std::thread::sleep(std::time::Duration::from_secs(20));
