@@ -301,12 +301,9 @@ impl Replica {
         written_ms == 0 || used_ms >= written_ms + SILENT_MS
     }
 
-    /// Writes the feed, if there is something to tell.
+    /// Writes the feed, if there is something to tell; what is being written is waited for.
     pub(crate) async fn write_feed(&self) -> Result<()> {
-        match self.feed.owed.load(Ordering::Acquire) {
-            true => self.write_feed_if(false).await,
-            false => Ok(()),
-        }
+        self.write_feed_if(false).await
     }
 
     /// Writes it if something is owed, or `anyway`. What was to be seen only is not owed when it fails: nobody is to wait for it.
