@@ -175,7 +175,9 @@ fn number_from(name: &str) -> Option<u64> {
 #[test]
 fn nothing_promised_is_lost_at_any_cut() {
     let seed = number_from("NOTEFS_TEST_SEED");
-    let base = seed.unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
+    let base = seed
+        .or_else(|| number_from("NOTEFS_TEST_FIRST_SEED"))
+        .unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
     let runs = if seed.is_some() {
         1
     } else {
@@ -274,7 +276,9 @@ fn survives(seed: u64, steps: &[Step], failure: Failure) -> Result<(), String> {
 
 /// The same script under one failure after the other, until one comes too late to happen.
 fn survives_each(mut failure: impl FnMut(usize) -> Failure) {
-    let seed = number_from("NOTEFS_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
+    let seed = number_from("NOTEFS_TEST_SEED")
+        .or_else(|| number_from("NOTEFS_TEST_FIRST_SEED"))
+        .unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
     eprintln!("NOTEFS_TEST_SEED={seed}");
     let mut steps = random_steps(&mut Random::new(seed), STEPS, false);
     steps.retain(|step| !matches!(step, Step::Restart { .. }));

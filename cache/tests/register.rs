@@ -391,7 +391,9 @@ fn number(name: &str) -> Option<u64> {
 
 fn schedules(pull: bool) {
     let seed = number("NOTEFS_TEST_SEED");
-    let base = seed.unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
+    let base = seed
+        .or_else(|| number("NOTEFS_TEST_FIRST_SEED"))
+        .unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
     let runs = if seed.is_some() {
         1
     } else {

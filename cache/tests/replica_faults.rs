@@ -127,7 +127,9 @@ fn run_all(base: u64, runs: u64) -> Option<(u64, Vec<Step>, String)> {
 #[test]
 fn random_operations_under_all_faults_agree_with_the_model() {
     let seed = number_from("NOTEFS_TEST_SEED");
-    let base = seed.unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
+    let base = seed
+        .or_else(|| number_from("NOTEFS_TEST_FIRST_SEED"))
+        .unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
     let runs = number_from("NOTEFS_TEST_RUNS").unwrap_or(if seed.is_some() { 1 } else { 300 });
     eprintln!("NOTEFS_TEST_SEED={base} and the {} after it", runs - 1);
     let start = Instant::now();

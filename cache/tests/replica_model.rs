@@ -449,17 +449,15 @@ fn one_run(seed: u64, steps: usize) {
 
 #[test]
 fn random_operations_faults_and_kills_agree_with_the_model() {
-    let seed = std::env::var("NOTEFS_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let base = seed.unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seed = number("NOTEFS_TEST_SEED");
+    let base = seed
+        .or_else(|| number("NOTEFS_TEST_FIRST_SEED"))
+        .unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
     let runs = if seed.is_some() {
         1
     } else {
-        std::env::var("NOTEFS_TEST_RUNS")
-            .ok()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(20)
+        number("NOTEFS_TEST_RUNS").unwrap_or(20)
     };
     for run in 0..runs {
         let seed = base + run;

@@ -21,7 +21,9 @@ fn number_from(name: &str) -> Option<u64> {
 
 fn agrees(store: fn() -> Result<Store>, runs: u64) -> Result<()> {
     let seed = number_from("NOTEFS_TEST_SEED");
-    let base = seed.unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
+    let base = seed
+        .or_else(|| number_from("NOTEFS_TEST_FIRST_SEED"))
+        .unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
     let runs = number_from("NOTEFS_TEST_RUNS").unwrap_or(if seed.is_some() { 1 } else { runs });
     run_seeds(store, (base, runs), STEPS, SHRINKING, |seed| {
         eprintln!("NOTEFS_TEST_SEED={seed}")

@@ -8,9 +8,8 @@ use notefs_tests::Store;
 use notefs_tests::register::{Plan, run};
 
 fn short_run(store: &Store) -> Result<()> {
-    let seed = std::env::var("NOTEFS_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seed = number("NOTEFS_TEST_SEED").or_else(|| number("NOTEFS_TEST_FIRST_SEED"));
     let plan = Plan {
         seed: seed.unwrap_or_else(|| u64::from(std::process::id())),
         edits: 120,

@@ -84,7 +84,9 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn random_texts_merge_as_git_merges_them() {
-    let seed = number("NOTEFS_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
+    let seed = number("NOTEFS_TEST_SEED")
+        .or_else(|| number("NOTEFS_TEST_FIRST_SEED"))
+        .unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
     let cases = number("NOTEFS_TEST_CASES").unwrap_or(1_500) as usize;
     eprintln!("NOTEFS_TEST_SEED={seed}");
     let dir = tempfile::tempdir_in("/dev/shm")

@@ -76,7 +76,8 @@ impl Random {
     /// With the seed that an environment variable gives, else a new one; it is printed.
     #[allow(clippy::print_stdout, reason = "whoever sees a test fail needs its seed")]
     fn from_environment(variable: &str) -> (u64, Self) {
-        let given = std::env::var(variable).ok().and_then(|seed| seed.parse().ok());
+        let number = |name: &str| std::env::var(name).ok().and_then(|seed| seed.parse().ok());
+        let given = number(variable).or_else(|| number("NOTEFS_TEST_FIRST_SEED"));
         let seed = given.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
         println!("{variable}={seed}");
         (seed, Self(seed))
