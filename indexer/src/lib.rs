@@ -17,6 +17,7 @@ mod note_path;
 mod parse;
 mod query;
 mod resolve;
+mod shared;
 mod snippet;
 mod sqlite;
 mod text;
@@ -28,4 +29,8 @@ pub use model::{
     MAX_NOTE_BYTES, Node, Observation, Related, Table, Unresolved, Warning, WarningKind,
 };
 pub use note_path::is_note;
+pub use shared::{
+    CALL_DEADLINE_SECONDS, MAX_BATCH_CHANGES, MAX_SHARED_ROWS, ObjectVersion, SharedAddress, SharedChange, SharedError,
+    SharedIndex, SharedRow,
+};
 pub use snippet::{MARK_END, MARK_START, marked_snippet, plain_snippet};

@@ -1,0 +1,69 @@
+//! What can go wrong with a shared index, as data.
+//!
+//! Owns [`SharedError`]: what failed, where, what to do, and the two answers a loop needs. No text in it holds a token, a
+//! password or a whole URL. Does not log; whoever swallows an error does.
+
+use super::SharedAddress;
+
+/// Bytes kept of what a server said.
+const MAX_DETAIL_BYTES: usize = 500;
+
+/// A failure of the shared index. Neither the notes nor this machine's own index are at stake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}\n\n{advice}")]
+pub struct SharedError {
+    what: String,
+    advice: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Not to be reached, or no answer in time.
+    Away,
+    /// Others hold it, or it has no room at the moment.
+    Busy,
+    /// Somebody has to do something first.
+    Final,
+}
+
+impl SharedError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn retryable(&self) -> bool {
+        self.kind != Kind::Final
+    }
+
+    /// Whether the server cannot be reached, so that there is no use in trying other calls.
+    pub fn away(&self) -> bool {
+        self.kind == Kind::Away
+    }
+
+    pub(super) fn address(what: &str) -> Self {
+        Self {
+            what: format!("The address of the shared index {what}"),
+            advice: "Give libsql://HOST?authToken=…, https://HOST, http://HOST:PORT or postgres://USER@HOST/DATABASE",
+            kind: Kind::Final,
+        }
+    }
+
+    pub(super) fn away(address: &SharedAddress, action: &str, detail: impl std::fmt::Display) -> Self {
+        let what = format!("Cannot {action} at {address}: {}", clipped(&detail.to_string()));
+        Self {
+            what,
+            advice: "Check the network and that the server runs; this machine's own index answers meanwhile",
+            kind: Kind::Away,
+        }
+    }
+
+    pub(super) fn refused(address: &SharedAddress, action: &str) -> Self {
+        Self {
+            what: format!("Cannot {action}: {address} refused the token or password"),
+            advice: "Give a token that is valid for this database and may write",
+            kind: Kind::Final,
+        }
+    }
+}
+
+fn clipped(detail: &str) -> &str {
+    crate::text::clip(detail, MAX_DETAIL_BYTES)
+}
