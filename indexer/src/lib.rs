@@ -10,7 +10,9 @@
 //!
 //! Only `sqlite` names rusqlite.
 
+mod columns;
 mod error;
+mod fts5;
 mod index;
 mod model;
 mod note_path;

@@ -2,22 +2,35 @@
 //!
 //! Owns [`SharedIndex`], the handle; what it takes in ([`SharedChange`]) and hands out ([`SharedRow`], [`Hit`]). Its
 //! parts: `address` (where the database is), `failure` (what can go wrong), `version` (which of two versions of a note
-//! stands), `rows` (a note as rows), `libsql` and `postgres` (one database each). Does not decide when changes are sent
+//! stands), `rows` (a note as rows), `hits` (what a search answers), `libsql` and `postgres` (one database each). Does not decide when changes are sent
 //! or fetched, never reads a note, and keeps nothing on this machine.
 //!
 //! A database holds any number of vaults. Every call ends by [`CALL_DEADLINE_SECONDS`], and every answer is bounded.
 
 mod address;
 mod failure;
+mod hits;
+mod libsql;
+mod postgres;
+mod rows;
 mod version;
 
 pub use address::SharedAddress;
 pub use failure::SharedError;
 pub use version::ObjectVersion;
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
+use crate::index::MAX_OFFSET;
 use crate::model::Hit;
+use crate::query;
+use address::Kind;
+use hits::Page;
+use libsql::Libsql;
+use postgres::Postgres;
+use rows::Rows;
 
 /// The longest that one call takes, in seconds; each batch of [`SharedIndex::apply`] has its own.
 pub const CALL_DEADLINE_SECONDS: u64 = 30;
@@ -76,6 +89,23 @@ pub struct SharedIndex {
 
 struct Inner {
     address: SharedAddress,
+    database: Database,
+}
+
+/// The databases it can be in.
+enum Database {
+    Libsql(Libsql),
+    Postgres(Postgres),
+}
+
+/// Asks whichever database it is.
+macro_rules! ask {
+    ($self:ident, $database:ident => $call:expr) => {
+        match &$self.inner.database {
+            Database::Libsql($database) => $self.within($call).await,
+            Database::Postgres($database) => $self.within($call).await,
+        }
+    };
 }
 
 impl std::fmt::Debug for SharedIndex {
@@ -91,12 +121,16 @@ impl SharedIndex {
     /// # Errors
     /// When the database is away, refuses the token or password, or was made by a newer program.
     pub async fn open(address: &SharedAddress, vault: &str) -> Result<Self, SharedError> {
-        let _ = vault;
-        Err(SharedError::away(
-            address,
-            "open the shared index",
-            "no database is built in",
-        ))
+        let opened = async {
+            Ok(match address.kind {
+                Kind::Libsql => Database::Libsql(Libsql::open(address, vault).await?),
+                Kind::Postgres => Database::Postgres(Postgres::open(address, vault).await?),
+            })
+        };
+        let database = within(address, opened).await?;
+        let address = address.clone();
+        let inner = Arc::new(Inner { address, database });
+        Ok(Self { inner })
     }
 
     /// Applies the changes in batches of [`MAX_BATCH_CHANGES`], each one transaction in one round trip. Which of two versions of
@@ -106,7 +140,15 @@ impl SharedIndex {
     /// # Errors
     /// When the database fails; then the batches before may be applied, and all may be sent again.
     pub async fn apply(&self, changes: &[SharedChange]) -> Result<(), SharedError> {
-        let _ = changes;
+        for batch in rows::batches(changes, MAX_BATCH_CHANGES) {
+            let mut rows = Rows::default();
+            for change in batch {
+                rows.add(change);
+                // Parsing takes time, and others wait on this thread.
+                tokio::task::yield_now().await;
+            }
+            ask!(self, database => database.apply(&rows))?;
+        }
         Ok(())
     }
 
@@ -117,8 +159,10 @@ impl SharedIndex {
     /// # Errors
     /// When the database fails.
     pub async fn changes_after(&self, cursor: u64, limit: usize) -> Result<(Vec<SharedRow>, u64), SharedError> {
-        let _ = limit;
-        Ok((Vec::new(), cursor))
+        let limit = limit.clamp(1, MAX_SHARED_ROWS);
+        let rows = ask!(self, database => database.changes_after(cursor, limit))?;
+        let next = rows.last().map_or(cursor, |row| row.seq);
+        Ok((rows, next))
     }
 
     /// As [`crate::Index::search`], ranked by the database's own full text.
@@ -126,8 +170,13 @@ impl SharedIndex {
     /// # Errors
     /// When the database fails.
     pub async fn search(&self, query: &str, limit: usize, offset: usize) -> Result<Vec<Hit>, SharedError> {
-        let _ = (query, limit, offset);
-        Ok(Vec::new())
+        let query = query::parse(query);
+        if query.is_empty() || limit == 0 || offset > MAX_OFFSET {
+            return Ok(Vec::new());
+        }
+        let page = Page::new(limit, offset);
+        let found = ask!(self, database => database.search(&query, page))?;
+        Ok(hits::hits(found, &query))
     }
 
     /// What is known of one path.
@@ -135,8 +184,7 @@ impl SharedIndex {
     /// # Errors
     /// When the database fails.
     pub async fn row(&self, path: &[u8]) -> Result<Option<SharedRow>, SharedError> {
-        let _ = path;
-        Ok(None)
+        ask!(self, database => database.row(path))
     }
 
     /// The rows behind `path` in the order of paths, those that are gone among them; an empty path begins.
@@ -144,8 +192,8 @@ impl SharedIndex {
     /// # Errors
     /// When the database fails.
     pub async fn paths_after(&self, path: &[u8], limit: usize) -> Result<Vec<SharedRow>, SharedError> {
-        let _ = (path, limit);
-        Ok(Vec::new())
+        let limit = limit.clamp(1, MAX_SHARED_ROWS);
+        ask!(self, database => database.paths_after(path, limit))
     }
 
     /// Drops the rows of notes that have been gone for this many days of the database's clock, and says how many. A machine
@@ -154,12 +202,32 @@ impl SharedIndex {
     /// # Errors
     /// When the database fails.
     pub async fn forget_gone(&self, older_than_days: u32) -> Result<u64, SharedError> {
-        let _ = older_than_days;
-        Ok(0)
+        ask!(self, database => database.forget_gone(older_than_days))
+    }
+
+    async fn within<T>(&self, call: impl Future<Output = Result<T, SharedError>>) -> Result<T, SharedError> {
+        within(&self.inner.address, call).await
     }
 
     /// Where the database is, without any secret.
     pub fn address(&self) -> &SharedAddress {
         &self.inner.address
     }
+}
+
+/// The call, or a failure when it takes too long.
+async fn within<T>(
+    address: &SharedAddress,
+    call: impl Future<Output = Result<T, SharedError>>,
+) -> Result<T, SharedError> {
+    let answer = tokio::time::timeout(Duration::from_secs(CALL_DEADLINE_SECONDS), call).await;
+    let late = format!("no answer within {CALL_DEADLINE_SECONDS} s");
+    answer.unwrap_or_else(|_| Err(SharedError::unreachable(address, "use the shared index", late)))
+}
+
+/// The cryptography of all TLS in this process; fails only if the program has installed one already, which then serves as
+/// well.
+fn install_tls_provider() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 }

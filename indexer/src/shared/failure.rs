@@ -46,12 +46,36 @@ impl SharedError {
         }
     }
 
-    pub(super) fn away(address: &SharedAddress, action: &str, detail: impl std::fmt::Display) -> Self {
+    pub(super) fn unreachable(address: &SharedAddress, action: &str, detail: impl std::fmt::Display) -> Self {
         let what = format!("Cannot {action} at {address}: {}", clipped(&detail.to_string()));
         Self {
             what,
             advice: "Check the network and that the server runs; this machine's own index answers meanwhile",
             kind: Kind::Away,
+        }
+    }
+
+    pub(super) fn busy(address: &SharedAddress, action: &str, detail: impl std::fmt::Display) -> Self {
+        Self {
+            what: format!("Cannot {action} at {address} now: {}", clipped(&detail.to_string())),
+            advice: "Nothing is lost: it is tried again",
+            kind: Kind::Busy,
+        }
+    }
+
+    pub(super) fn failed(address: &SharedAddress, action: &str, detail: impl std::fmt::Display) -> Self {
+        Self {
+            what: format!("Cannot {action} at {address}: {}", clipped(&detail.to_string())),
+            advice: "Check that the address is that of a database for notefs; another database can be given, and is filled anew",
+            kind: Kind::Final,
+        }
+    }
+
+    pub(super) fn newer(address: &SharedAddress, found: i64) -> Self {
+        Self {
+            what: format!("The shared index at {address} has schema {found}, which this notefs does not know"),
+            advice: "Use the notefs that made it, or give another database",
+            kind: Kind::Final,
         }
     }
 

@@ -44,6 +44,25 @@ pub(super) fn replaces(incoming: Claim<'_>, standing: Claim<'_>) -> bool {
     order(incoming.version) > order(standing.version)
 }
 
+/// [`replaces`] in SQL, for `INSERT INTO note … ON CONFLICT … WHERE`: `excluded` comes in, `note` stands, and `gone` is 0 or 1.
+/// The same version is also taken from a program that understands more of notes.
+pub(super) fn rule() -> String {
+    let made_from = |later: &str, earlier: &str| {
+        format!(
+            "coalesce({later}.replaces = {earlier}.etag AND {later}.stored_ms >= {earlier}.stored_ms - {STORE_CLOCK_SLACK_MS}, false)"
+        )
+    };
+    let (from, into) = (made_from("excluded", "note"), made_from("note", "excluded"));
+    format!(
+        "CASE WHEN excluded.etag = note.etag AND excluded.stored_ms = note.stored_ms
+           AND (excluded.write_id = note.write_id OR excluded.write_id = '' OR note.write_id = '')
+         THEN excluded.gone > note.gone
+           OR (excluded.gone = note.gone AND excluded.gone = 0 AND excluded.parse_version > note.parse_version)
+         WHEN {from} <> {into} THEN {from}
+         ELSE (excluded.stored_ms, excluded.etag, excluded.write_id) > (note.stored_ms, note.etag, note.write_id) END"
+    )
+}
+
 fn is_made_from(later: Claim<'_>, earlier: Claim<'_>) -> bool {
     later.replaces == Some(&earlier.version.etag)
         && later.version.stored_ms >= earlier.version.stored_ms.saturating_sub(STORE_CLOCK_SLACK_MS)

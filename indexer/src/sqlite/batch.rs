@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::full_text::Pending;
 use super::{Database, signed, unsigned};
+use crate::columns::encoding_code;
 use crate::error::IndexError;
 use crate::note_path::is_note;
 use crate::parse::{Encoding, Note, Text};
@@ -316,12 +317,4 @@ fn read_text(row: &Row<'_>) -> rusqlite::Result<(Text, i64)> {
         },
         row.get(3)?,
     ))
-}
-
-pub(super) fn encoding_code(encoding: Encoding) -> i64 {
-    match encoding {
-        Encoding::Utf8 => 0,
-        Encoding::Lossy => 1,
-        Encoding::Utf16 => 2,
-    }
 }

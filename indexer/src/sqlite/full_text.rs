@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::offset;
-use crate::note_path::split_extension;
-use crate::text::segment::segment;
+use crate::columns::full_text;
 
 /// What a batch holds back of old text before it writes early, in bytes.
 const MAX_PENDING_BYTES: usize = 16 << 20;
@@ -82,5 +81,5 @@ fn columns(row: &Row<'_>) -> rusqlite::Result<Columns> {
     let text = |column| -> rusqlite::Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
     let path = String::from_utf8_lossy(row.get_ref(1)?.as_bytes()?);
     let body = text(4)?.get(offset(row.get(6)?)..).unwrap_or_default();
-    Ok([text(0)?, split_extension(&path).0, text(2)?, text(3)?, body, text(5)?].map(|part| segment(part).into_owned()))
+    Ok(full_text([text(0)?, &path, text(2)?, text(3)?, body, text(5)?]))
 }

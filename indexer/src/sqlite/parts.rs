@@ -1,30 +1,19 @@
 //! The rows that hang on a note: its text, names, links, observations and the rest.
 //!
-//! Owns their INSERTs and the numbers that stand for kinds. Does not own the transaction they are written in (`batch`).
+//! Owns their INSERTs. Does not own what goes into which column (`columns`), nor the transaction they are written in (`batch`).
 
 use rusqlite::params;
 
-use super::batch::encoding_code;
 use super::{Batch, signed};
-use crate::model::{LinkKind, WarningKind};
-use crate::note_path::{is_attachment, split_extension, stem};
-use crate::parse::{Note, Observation, RawLink, Text, searchable};
+use crate::columns::{self, encoding_code, is_file, link_code};
+use crate::model::WarningKind;
+use crate::note_path::stem;
+use crate::parse::{Note, Observation, RawLink, Text};
 use crate::resolve::{LookupKeys, NameKind};
 use crate::text::fold;
-use crate::text::slug::slug;
 
 impl Batch<'_> {
     pub(super) fn put_text(&self, id: i64, text: &Text, note: &Note) -> rusqlite::Result<()> {
-        let headings = joined(note.headings.iter().map(|heading| &heading.text).chain(&note.aliases));
-        let tags = joined(&note.tags);
-        let mut props = String::new();
-        for (_, value) in note
-            .props
-            .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "title" | "tags" | "aliases"))
-        {
-            searchable(value, &mut props);
-        }
         self.prepare_cached(
             "INSERT OR REPLACE INTO note_text (note_id, total_bytes, encoding, body_at, headings, tags, props, text)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -34,9 +23,9 @@ impl Batch<'_> {
             signed(text.total_bytes),
             encoding_code(text.encoding),
             signed(note.body_at),
-            headings,
-            tags,
-            props,
+            columns::headings(note),
+            columns::tags(note),
+            columns::props(note),
             text.text
         ])?;
         Ok(())
@@ -58,7 +47,7 @@ impl Batch<'_> {
 
     /// The permalink that the path makes; an author's own stays before it.
     pub(super) fn put_slug(&self, id: i64, shown: &str) -> rusqlite::Result<()> {
-        let slug = slug(split_extension(shown).0);
+        let slug = columns::path_slug(shown);
         self.prepare_cached("DELETE FROM name WHERE note_id = ?1 AND kind = ?2")?
             .execute(params![id, NameKind::Slug as i64])?;
         if !slug.is_empty() {
@@ -142,24 +131,6 @@ impl Batch<'_> {
             insert.execute(params![id, signed(ordinal), warning_code(remark.kind), remark.message])?;
         }
         Ok(())
-    }
-}
-
-fn joined<'a>(parts: impl IntoIterator<Item = &'a String>) -> String {
-    parts.into_iter().map(String::as_str).collect::<Vec<_>>().join("\n")
-}
-
-/// A Markdown link with any extension but a note's names a file; a wiki link only with a known one.
-fn is_file(link: &RawLink) -> bool {
-    let (bare, note_extension) = split_extension(&link.target);
-    let has_extension = std::path::Path::new(bare).extension().is_some();
-    note_extension.is_none() && (is_attachment(bare) || link.kind == LinkKind::Markdown && has_extension)
-}
-
-fn link_code(kind: LinkKind) -> i64 {
-    match kind {
-        LinkKind::Wiki => 0,
-        LinkKind::Markdown => 1,
     }
 }
 

@@ -9,13 +9,11 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{signed, translate};
+use crate::columns::RANK;
 use crate::error::IndexError;
 
 /// "nfix": marks the file as ours, so that a mistyped path never harms another program's database.
 const APPLICATION_ID: i64 = 0x6e66_6978;
-
-/// The weights of a match in the columns of `full_text`: title, path, headings, tags, body, props.
-const RANK: &str = "bm25(10.0, 3.0, 5.0, 5.0, 1.0, 2.0)";
 
 const MIGRATIONS: &[&str] = &[V1, V2];
 

@@ -1,8 +1,7 @@
 //! Full-text search: a query as an FTS5 expression, the best rows, and their text.
 //!
-//! Owns the translation of [`Query`] (every word of it inside an FTS5 string, so that nothing is syntax) and the
-//! ranking: notes whose title is the query, then bm25 with the weights of `schema`. Does not cut snippets, nor filter by
-//! anything but words (`filter`).
+//! Owns the ranking: notes whose title is the query, then bm25 with the weights of `schema`. Does not put a [`Query`] into
+//! FTS5's words (`fts5`), cut snippets, nor filter by anything but words (`filter`).
 //!
 //! Matching is cheap and bm25 is not (some µs for each note and word), and for words that most notes have it says
 //! little. So a query with more than [`MAX_RANKED`] matches is answered by where the words are ([`Tier`]) instead.
@@ -14,8 +13,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::filter::allowed;
 use super::{Snapshot, offset, signed};
 use crate::error::IndexError;
-use crate::query::{Prefix, Query, Term};
-use crate::text::{segment, tokens};
+use crate::fts5::{all_of, cheap_term, term};
+use crate::query::{Prefix, Query};
+use crate::text::tokens;
 
 /// Notes with one title that are put first; more than this are ranked like the rest.
 const MAX_EXACT_TITLES: usize = 8;
@@ -213,10 +213,7 @@ impl Search<'_> {
 
     /// What is wanted, without what is not.
     fn expression(&self, wanted: &str) -> String {
-        if self.query.unwanted.is_empty() {
-            return wanted.to_owned();
-        }
-        format!("({wanted}) NOT ({})", any_of(&self.query.unwanted))
+        crate::fts5::without_unwanted(wanted, self.query)
     }
 }
 
@@ -280,47 +277,4 @@ impl Tier {
             Self::OneInTitle => None,
         }
     }
-}
-
-fn all_of(terms: &[Term], as_text: fn(&Term) -> String) -> String {
-    terms.iter().map(as_text).collect::<Vec<_>>().join(" AND ")
-}
-
-pub(super) fn any_of(terms: &[Term]) -> String {
-    terms.iter().map(cheap_term).collect::<Vec<_>>().join(" OR ")
-}
-
-/// One term as an FTS5 expression, in parentheses where it needs them.
-fn term(term: &Term) -> String {
-    let (string, is_prefix) = string(term);
-    let expression = match term.prefix {
-        // The whole word counts beside the prefix, so that it ranks before longer ones.
-        Prefix::Also => format!("({string} OR {string} *)"),
-        _ if is_prefix => format!("{string} *"),
-        _ => string,
-    };
-    if term.title_only {
-        format!("(title : {expression})")
-    } else {
-        expression
-    }
-}
-
-/// [`term`] with the same matches and less to rank by.
-fn cheap_term(term: &Term) -> String {
-    let (string, is_prefix) = string(term);
-    let expression = if is_prefix { format!("{string} *") } else { string };
-    if term.title_only {
-        format!("(title : {expression})")
-    } else {
-        expression
-    }
-}
-
-fn string(term: &Term) -> (String, bool) {
-    let (text, ends_open) = segment::phrase(&term.text);
-    (
-        format!("\"{}\"", text.replace('"', " ")),
-        ends_open || term.prefix != Prefix::No,
-    )
 }
