@@ -36,7 +36,18 @@ impl Postgres {
         }
         let mut initdb = as_nobody(&programs.join("initdb"));
         initdb
-            .args(["-U", "test", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C", "-D", "data"])
+            .args([
+                "-U",
+                "test",
+                "-A",
+                "trust",
+                "--no-sync",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "-D",
+                "data",
+            ])
             .current_dir(&folder);
         process::run(initdb, PATIENCE).and_then(process::Finished::ok)?;
         std::fs::write(folder.join("data/pg_hba.conf"), ACCESS)?;
@@ -118,7 +129,12 @@ fn as_nobody(program: &Path) -> Command {
     }
     let mut command = Command::new("setpriv");
     command
-        .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--pdeathsig=KILL"])
+        .args([
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+            "--pdeathsig=KILL",
+        ])
         .arg(program);
     command
 }

@@ -170,7 +170,8 @@ impl Client {
     }
 
     async fn post(&self, action: &str, steps: Vec<Json>) -> Result<Json, SharedError> {
-        let away = |error: reqwest::Error| SharedError::unreachable(&self.address, action, causes(&error.without_url()));
+        let away =
+            |error: reqwest::Error| SharedError::unreachable(&self.address, action, causes(&error.without_url()));
         let pipeline = json!({
             "baton": null,
             "requests": [{"type": "batch", "batch": {"steps": steps}}, {"type": "close"}],
