@@ -42,7 +42,8 @@ impl Conditions {
             sql.push_str(if filter.is_unwanted { " AND NOT " } else { " AND " });
             sql.push_str(&self.condition(&filter.test));
         }
-        if let (true, Some(unwanted)) = (query.wanted.is_empty(), vector::unwanted(query)) {
+        // Not part of the words wanted, where it would spoil the rank.
+        if let Some(unwanted) = vector::unwanted(query) {
             let unwanted = self.text(&unwanted);
             sql.push_str(&format!(" AND NOT t.words @@ {unwanted}::tsquery"));
         }

@@ -60,11 +60,10 @@ pub(super) fn document(searchable: &Searchable) -> String {
     lexemes.collect::<Vec<_>>().join(" ")
 }
 
-/// What is wanted without what is not, as a `tsquery`; `None` if there are no words wanted.
+/// All that is wanted, as a `tsquery`; `None` if there are no words wanted.
 pub(super) fn wanted(query: &Query) -> Option<String> {
     let wanted: Vec<String> = query.wanted.iter().filter_map(term).collect();
-    let not = unwanted(query).map(|unwanted| format!(" & !({unwanted})"));
-    (!wanted.is_empty()).then(|| format!("({}){}", wanted.join(" & "), not.unwrap_or_default()))
+    (!wanted.is_empty()).then(|| wanted.join(" & "))
 }
 
 /// One of the words not wanted or more, as a `tsquery`.
@@ -87,21 +86,36 @@ fn term(term: &Term) -> Option<String> {
     Some(format!("({})", lexemes.collect::<Vec<_>>().join(" <-> ")))
 }
 
-/// Runs of letters, digits and marks, folded as SQLite's `unicode61 remove_diacritics 2` folds them. The spaceless scripts are
-/// cut already, and keep their characters.
+/// Runs of letters and digits, folded as SQLite's `unicode61 remove_diacritics 2` folds them: without accents where that makes
+/// an ASCII letter, and without some combining marks. The spaceless scripts are cut already, and keep their characters.
 fn tokens(text: &str) -> impl Iterator<Item = String> + '_ {
-    let is_token = |c: char| c.is_alphanumeric() || fold::is_accent(c) || ('\u{e000}'..='\u{f8ff}').contains(&c);
+    let is_token = |c: char| c.is_alphanumeric() || is_dropped(c) || ('\u{e000}'..='\u{f8ff}').contains(&c);
     text.split(move |c| !is_token(c)).filter_map(|word| {
         let mut token = String::with_capacity(word.len());
-        for c in clip(word, MAX_TOKEN_BYTES).chars() {
-            if is_spaceless(c) {
+        let lower = clip(word, MAX_TOKEN_BYTES).chars().flat_map(char::to_lowercase);
+        for c in lower.filter(|c| !is_dropped(*c)) {
+            if c.is_ascii() || is_spaceless(c) {
                 token.push(c);
+                continue;
+            }
+            let bare = fold::strip(c.encode_utf8(&mut [0; 4]));
+            if bare.is_ascii() {
+                token.push_str(&bare);
             } else {
-                fold::push_folded(c.encode_utf8(&mut [0; 4]), false, &mut token);
+                token.push(c);
             }
         }
         (!token.is_empty()).then_some(token)
     })
+}
+
+/// The combining marks that SQLite's tokenizer skips; all others part words.
+fn is_dropped(c: char) -> bool {
+    match (c as u32).checked_sub(0x300) {
+        Some(bit @ 0..32) => 0x0802_9fdf_u32 >> bit & 1 == 1,
+        Some(bit @ 32..50) => 0x0003_61f8_u32 >> (bit - 32) & 1 == 1,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -126,10 +140,10 @@ mod tests {
     #[test]
     fn a_query_is_quoted_lexemes() {
         let wanted = |text: &str| wanted(&parse(text)).unwrap_or_default();
-        assert_eq!(wanted("\"a b\" né"), "(('a' <-> 'b') & ('ne':*))".replace(":*", ""));
-        assert_eq!(wanted("title:foo* -bar x"), "(('foo':*A) & ('x')) & !(('bar'))");
-        assert_eq!(wanted("'a'|b & !c:*"), "(('a' <-> 'b') & ('c'))");
-        assert_eq!(wanted("日"), "(('日':*))");
+        assert_eq!(wanted("\"a b\" né"), "('a' <-> 'b') & ('ne')");
+        assert_eq!(wanted("title:foo* -bar x"), "('foo':*A) & ('x')");
+        assert_eq!(wanted("'a'|b & !c:*"), "('a' <-> 'b') & ('c')");
+        assert_eq!(wanted("日"), "('日':*)");
         assert_eq!(unwanted(&parse("-a -\"b c\"")).unwrap(), "('a') | ('b' <-> 'c')");
     }
 
