@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::full_text::Pending;
 use super::{Database, signed, unsigned};
 use crate::columns::encoding_code;
+use crate::columns::path_slug;
 use crate::error::IndexError;
 use crate::note_path::is_note;
 use crate::parse::{Encoding, Note, Text};
@@ -36,6 +37,10 @@ pub(crate) struct Batch<'a> {
     database: &'a Database,
     connection: MutexGuard<'a, Connection>,
     pending: Pending,
+    /// The id of the next new note, once one was asked for: nobody else writes meanwhile.
+    next_id: Option<i64>,
+    /// A path at which nothing was just now; empty if none was looked for.
+    absent: Vec<u8>,
     is_open: bool,
 }
 
@@ -55,6 +60,8 @@ impl Database {
             database: self,
             connection,
             pending: Pending::default(),
+            next_id: None,
+            absent: Vec::new(),
             is_open: true,
         })
     }
@@ -70,13 +77,16 @@ impl Batch<'_> {
     }
 
     /// If the note at `path` has exactly this text already, takes over the time and says so.
-    pub(crate) fn touch(&self, path: &[u8], text: &Text, mtime_ns: i64) -> Result<bool, IndexError> {
+    pub(crate) fn touch(&mut self, path: &[u8], text: &Text, mtime_ns: i64) -> Result<bool, IndexError> {
         self.try_touch(path, text, mtime_ns)
             .map_err(self.failed("compare a note"))
     }
 
-    fn try_touch(&self, path: &[u8], text: &Text, mtime_ns: i64) -> rusqlite::Result<bool> {
-        let Some(id) = self.id_of(path)? else { return Ok(false) };
+    fn try_touch(&mut self, path: &[u8], text: &Text, mtime_ns: i64) -> rusqlite::Result<bool> {
+        let Some(id) = self.id_of(path)? else {
+            path.clone_into(&mut self.absent);
+            return Ok(false);
+        };
         let mut statement =
             self.prepare_cached("SELECT total_bytes, encoding, text FROM note_text WHERE note_id = ?1")?;
         let is_same = statement.query_row([id], |row| {
@@ -98,7 +108,10 @@ impl Batch<'_> {
     }
 
     fn try_put(&mut self, path: &[u8], text: &Text, note: &Note, mtime_ns: i64) -> rusqlite::Result<()> {
-        let id = match self.id_of(path)? {
+        // Usually it was just looked for, to compare it.
+        let known = if self.absent == path { None } else { self.id_of(path)? };
+        self.absent.clear();
+        let id = match known {
             Some(id) => {
                 self.change_full_text(id)?;
                 for delete in PARTS {
@@ -108,17 +121,18 @@ impl Batch<'_> {
             }
             None => {
                 let id = self.next_id()?;
-                self.change_full_text(id)?;
+                self.pending.add(id);
                 id
             }
         };
         let shown = String::from_utf8_lossy(path);
+        let slug = path_slug(&shown);
         self.prepare_cached(
-            "INSERT INTO note (id, path, path_key, title, title_flat, mtime_ns, type, created_ns, modified_ns)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            "INSERT INTO note (id, path, path_key, title, title_flat, mtime_ns, type, created_ns, modified_ns, permalink)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (id) DO UPDATE SET title = excluded.title, title_flat = excluded.title_flat,
              mtime_ns = excluded.mtime_ns, type = excluded.type, created_ns = excluded.created_ns,
-             modified_ns = excluded.modified_ns",
+             modified_ns = excluded.modified_ns, permalink = excluded.permalink",
         )?
         .execute(params![
             id,
@@ -129,10 +143,11 @@ impl Batch<'_> {
             mtime_ns,
             note.note_type,
             note.created_ns,
-            note.modified_ns
+            note.modified_ns,
+            note.permalink.as_deref().unwrap_or(&slug)
         ])?;
         self.put_text(id, text, note)?;
-        self.put_names(id, &shown, note)?;
+        self.put_names(id, &shown, &slug, note)?;
         self.put_links(id, &note.links)?;
         self.put_observations(id, &note.observations)?;
         self.put_parts(id, note)
@@ -213,7 +228,7 @@ impl Batch<'_> {
         let path_key = fold::key(&String::from_utf8_lossy(path));
         let mut update = self.prepare_cached("UPDATE note SET path = ?2, path_key = ?3 WHERE id = ?1")?;
         update.execute(params![id, path, path_key])?;
-        self.put_slug(id, &String::from_utf8_lossy(path))
+        self.change_slug(id, &String::from_utf8_lossy(path))
     }
 
     /// Whether there is a note at `path`.
@@ -239,6 +254,7 @@ impl Batch<'_> {
             DELETE FROM tag; DELETE FROM prop; DELETE FROM warning; DELETE FROM observation;
             INSERT INTO full_text (full_text) VALUES ('delete-all')";
         self.pending = Pending::default();
+        self.next_id = None;
         self.execute_batch(tables).map_err(self.failed("clear"))
     }
 
@@ -273,9 +289,15 @@ impl Batch<'_> {
         self.pending.change(&self.connection, id)
     }
 
-    fn next_id(&self) -> rusqlite::Result<i64> {
-        self.prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM note")?
-            .query_row([], |row| row.get(0))
+    fn next_id(&mut self) -> rusqlite::Result<i64> {
+        let id = match self.next_id {
+            Some(id) => id,
+            None => self
+                .prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM note")?
+                .query_row([], |row| row.get(0))?,
+        };
+        self.next_id = Some(id + 1);
+        Ok(id)
     }
 
     fn id_of(&self, path: &[u8]) -> rusqlite::Result<Option<i64>> {

@@ -33,6 +33,11 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// Notes that a note is new: no row stands for it yet.
+    pub(super) fn add(&mut self, id: i64) {
+        self.rows.entry(id).or_insert(None);
+    }
+
     /// Notes that the note will change. Its stored text must still be the old one.
     pub(super) fn change(&mut self, connection: &Connection, id: i64) -> rusqlite::Result<()> {
         if self.rows.contains_key(&id) {

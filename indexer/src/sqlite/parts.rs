@@ -31,7 +31,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(super) fn put_names(&self, id: i64, shown: &str, note: &Note) -> rusqlite::Result<()> {
+    /// The names of a note that has none yet; `slug` is the permalink that its path makes.
+    pub(super) fn put_names(&self, id: i64, shown: &str, slug: &str, note: &Note) -> rusqlite::Result<()> {
         self.put_name(id, stem(shown), NameKind::Stem)?;
         self.put_name(id, &note.title, NameKind::Title)?;
         for alias in &note.aliases {
@@ -39,20 +40,23 @@ impl Batch<'_> {
         }
         if let Some(permalink) = &note.permalink {
             self.put_name(id, permalink, NameKind::Permalink)?;
-            let mut update = self.prepare_cached("UPDATE note SET permalink = ?2 WHERE id = ?1")?;
-            update.execute(params![id, permalink])?;
         }
-        self.put_slug(id, shown)
+        self.put_slug(id, slug)
     }
 
-    /// The permalink that the path makes; an author's own stays before it.
-    pub(super) fn put_slug(&self, id: i64, shown: &str) -> rusqlite::Result<()> {
+    fn put_slug(&self, id: i64, slug: &str) -> rusqlite::Result<()> {
+        if slug.is_empty() {
+            return Ok(());
+        }
+        self.put_name(id, slug, NameKind::Slug)
+    }
+
+    /// The note has another path, whose permalink takes the old one's place; an author's own stays before it.
+    pub(super) fn change_slug(&self, id: i64, shown: &str) -> rusqlite::Result<()> {
         let slug = columns::path_slug(shown);
         self.prepare_cached("DELETE FROM name WHERE note_id = ?1 AND kind = ?2")?
             .execute(params![id, NameKind::Slug as i64])?;
-        if !slug.is_empty() {
-            self.put_name(id, &slug, NameKind::Slug)?;
-        }
+        self.put_slug(id, &slug)?;
         self.prepare_cached(
             "UPDATE note SET permalink = ?2
              WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM name WHERE note_id = ?1 AND kind = ?3)",
@@ -68,6 +72,9 @@ impl Batch<'_> {
     }
 
     pub(super) fn put_links(&self, id: i64, links: &[RawLink]) -> rusqlite::Result<()> {
+        if links.is_empty() {
+            return Ok(());
+        }
         let mut insert = self.prepare_cached(
             "INSERT INTO link (note_id, ordinal, key, whole_key, target, fragment, alias, kind, embed, is_file, line, at,
              slug_key, relation, context)
@@ -97,6 +104,9 @@ impl Batch<'_> {
     }
 
     pub(super) fn put_observations(&self, id: i64, observations: &[Observation]) -> rusqlite::Result<()> {
+        if observations.is_empty() {
+            return Ok(());
+        }
         let mut insert = self.prepare_cached("INSERT INTO observation VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
         for (ordinal, observation) in observations.iter().enumerate() {
             insert.execute(params![
