@@ -40,18 +40,45 @@ pub(crate) fn slug(text: &str) -> String {
 }
 
 fn transliterated(text: &str) -> String {
-    let keeps_ideographs = text.chars().any(is_ideograph);
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_ascii() || is_ideograph(c) {
             plain.push(c);
-        } else if is_emoji(c) || (keeps_ideographs && matches!(c, '\u{ff00}'..='\u{ffef}')) {
-            // Neither has a word of its own.
+        } else if is_emoji(c) || matches!(c, '\u{ff00}'..='\u{ffef}') {
+            // Neither these nor full-width forms have a word of their own.
         } else {
-            plain.push_str(deunicode::deunicode_char(c).unwrap_or_default());
+            let spelled = spelled(c).or_else(|| deunicode::deunicode_char(c));
+            plain.push_str(spelled.unwrap_or_default());
         }
     }
     plain
+}
+
+/// Where Basic Memory's table spells a letter or sign in use otherwise than ours; capitals begin a word.
+fn spelled(c: char) -> Option<&'static str> {
+    let spelled = match c {
+        'し' | 'シ' => "shi",
+        'ち' | 'チ' => "chi",
+        'っ' | 'ッ' | 'つ' | 'ツ' => "tsu",
+        'ー' => "-",
+        'א' => "A",
+        'ח' => "H",
+        'ט' => "T",
+        'כ' | 'ך' => "KH",
+        'צ' | 'ץ' => "TS",
+        'ק' => "k",
+        'ש' => "SH",
+        'Є' => "Ie",
+        '¼' => " 1/4",
+        '½' => " 1/2",
+        '¾' => " 3/4",
+        '™' => "(tm)",
+        '№' => "No. ",
+        '℃' => "degC",
+        '℉' => "degF",
+        _ => return None,
+    };
+    Some(spelled)
 }
 
 fn is_word(c: char) -> bool {
@@ -82,6 +109,11 @@ mod tests {
             ("it's O'Neil", "its-oneil"),
             ("Core_Lib", "core-lib"),
             ("のノ", "nono"),
+            ("ツーリスト しごと", "tsu-risuto-shigoto"),
+            ("メモ（２）：下書き", "memo-下書-ki"),
+            ("שלום את", "shlvm-at"),
+            ("Ｆull-width！", "ull-width"),
+            ("1½ Tee™ №5", "1-1/2-tee-tm-no.-5"),
             ("a  --  b/ c -", "a-b/c"),
             ("cafe\u{301}", "cafe"),
             ("dir/File Name", "dir/file-name"),
