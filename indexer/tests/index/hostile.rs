@@ -116,3 +116,78 @@ fn a_hub_with_many_namesakes_is_answered() {
     assert_eq!(fixture.inbound("d7/README.md"), [("d7/README.md".to_owned(), 1)]);
     assert!(start.elapsed() < MAX_PER_NOTE);
 }
+
+/// Tells a process of its own that it is the one whose memory is measured.
+const MEASURED: &str = "NOTEFS_TEST_PEAK";
+/// What one note may take at its peak, beside the program: about twice what the worst of them took.
+const MAX_PEAK_KIB: u64 = 400 << 10;
+
+/// As much of each kind as is read of one note.
+fn notes_made_to_swell() -> Vec<Vec<u8>> {
+    let whole = MAX_NOTE_BYTES as usize;
+    let full = |piece: &str| piece.repeat(whole / piece.len()).into_bytes();
+    let levels: String = (1..40)
+        .map(|n| format!("a{n}: &a{n} [*a{0},*a{0},*a{0}]\n", n - 1))
+        .collect();
+    let long = "lol ".repeat(10_000);
+    let keys: String = (0..6_000).map(|n| format!("k{n}: v\n")).collect();
+    vec![
+        full("x"),
+        full("[[a|b]] "),
+        full("[a](b.md) "),
+        full("#tag "),
+        full("- [f] a #t (c)\n"),
+        full("# h\n"),
+        full("天"),
+        full("\u{202e}א💥 "),
+        full("\0\n"),
+        full("[[[["),
+        full("**a_ "),
+        full("| a "),
+        (0..MAX_NOTE_BYTES).map(|n| (n % 251) as u8 | 0x80).collect(),
+        format!("---\na0: &a0 {long}\n{levels}---\n").into_bytes(),
+        b"---\na: &a [*a, &b {c: *a, d: *b}]\n---\n".to_vec(),
+        format!("---\n{keys}---\n").into_bytes(),
+        format!("---\na: {}\n---\n", "[".repeat(60_000)).into_bytes(),
+    ]
+}
+
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+#[allow(clippy::print_stdout, reason = "the figures are worth seeing")]
+fn notes_made_to_swell_take_bounded_memory() {
+    if std::env::var_os(MEASURED).is_none() {
+        // The peak of a process only grows, so each measurement has one of its own.
+        let own = std::env::current_exe().unwrap();
+        let mut alone = std::process::Command::new(own);
+        alone.args([
+            "--exact",
+            "hostile::notes_made_to_swell_take_bounded_memory",
+            "--nocapture",
+        ]);
+        let output = alone.env(MEASURED, "1").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        println!("{told}");
+        assert!(output.status.success() && told.contains("1 passed"), "{output:?}");
+        return;
+    }
+    let fixture = Fixture::new();
+    let before = peak_kib();
+    for (number, bytes) in notes_made_to_swell().iter().enumerate() {
+        let start = Instant::now();
+        fixture.apply(put_bytes(b"a.md", bytes));
+        println!("note {number}: {:.1?}, peak {} KiB", start.elapsed(), peak_kib());
+        assert!(
+            start.elapsed() < MAX_PER_NOTE,
+            "note {number} took {:?}",
+            start.elapsed()
+        );
+    }
+    let grown = peak_kib() - before;
+    assert!(grown < MAX_PEAK_KIB, "the peak grew by {grown} KiB");
+}
