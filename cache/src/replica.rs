@@ -22,6 +22,7 @@ mod lifecycle;
 mod listing;
 mod memory;
 mod metadata;
+mod moves;
 mod names;
 mod op;
 mod overtaken;
@@ -42,6 +43,7 @@ pub use conflicts::ConflictReport;
 pub(crate) use effect::{Spot, Theirs};
 pub(crate) use listing::own_name;
 pub(crate) use metadata::{TARGET_RANGE, fill_directory};
+pub use moves::{LocalMove, MOVES_MAX, NotePredicate, REWRITE_BYTES_MAX, VersionedText, is_gone};
 pub(crate) use op::Op;
 pub(crate) use remote_change::Offer;
 pub use remote_change::{ANNOUNCED_MAX, Announcer, FOREIGN, RemoteChange, RemoteChangeKind};
@@ -132,6 +134,8 @@ pub struct Replica {
     pub(crate) runtime: tokio::runtime::Handle,
     observer: RwLock<Option<Arc<dyn Observer>>>,
     writers: RwLock<Option<Arc<dyn Writers>>>,
+    /// Which files' moves are recorded, if any are.
+    move_filter: RwLock<Option<NotePredicate>>,
     flights: Flights,
     deletions: Mutex<listing::Deletions>,
     pub(crate) pusher: Pusher,

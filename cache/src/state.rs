@@ -17,6 +17,7 @@ mod cache;
 mod commit;
 mod journal;
 mod local;
+mod moved;
 mod pin;
 mod query;
 mod record;
@@ -27,7 +28,8 @@ pub(crate) use pin::PinnedRow;
 pub(crate) use query::DirectoryKey;
 pub use record::ConflictKind;
 pub(crate) use record::{
-    Base, BaseMetadata, Conflict, DIRECTORY_VERSION_MAX, Dentry, Inode, LoggedChange, Marks, Mutation, Place, Remote,
+    Base, BaseMetadata, Conflict, DIRECTORY_VERSION_MAX, Dentry, Inode, LoggedChange, Marks, Moved, Mutation, Place,
+    Remote,
 };
 
 use crate::error::{Error, Result};

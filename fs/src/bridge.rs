@@ -10,6 +10,7 @@
 
 mod gather;
 mod retry;
+mod rewrite;
 mod tidy;
 
 use crate::failure::Failure;
@@ -27,6 +28,7 @@ use tidy::Tidy;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+pub(crate) use rewrite::{LinkRewriter, forget_moves};
 pub(crate) use tidy::limit_heaps;
 
 /// How long a change may gather company before it is indexed, while nobody waits for it.

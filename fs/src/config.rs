@@ -148,6 +148,8 @@ pub(crate) struct MountPlan {
     pub(crate) allow_other: bool,
     /// Raise file events for changes of other machines.
     pub(crate) events: bool,
+    /// Rewrite links to what programs of this machine move.
+    pub(crate) rewrite_links: bool,
     /// Hide the files of a folder that is not empty.
     pub(crate) nonempty: bool,
     /// `fsync` and `close` wait for the store.
@@ -265,6 +267,7 @@ fn plan_of(
         read_only: args.read_only.or(file.read_only).unwrap_or(false),
         allow_other: args.allow_other.or(file.allow_other).unwrap_or(false),
         events: args.events.or(file.events).unwrap_or(true),
+        rewrite_links: args.rewrite_links.or(file.rewrite_links).unwrap_or(false),
         stored_on_sync: durability == Durability::Stored,
         budget: Budget {
             memory_bytes: args
@@ -363,6 +366,7 @@ pub(crate) fn serve_plan(args: &ServeNfsArgs, places: &Places) -> Result<MountPl
         write_back: args.write_back,
         litter: args.litter,
         pin: args.pin,
+        rewrite_links: args.rewrite_links.then_some(true),
         read_only: args.read_only.then_some(true),
         allow_other: args.allow_other.then_some(true),
         log: args.log.clone(),

@@ -26,7 +26,7 @@ mod serve;
 mod signals;
 pub(crate) mod system_mount;
 
-use crate::bridge::{Bridge, limit_heaps};
+use crate::bridge::{Bridge, LinkRewriter, limit_heaps};
 use crate::config::MountPlan;
 use crate::control::protocol::Left;
 use crate::control::registry::{Record, Registry, start_ticks};
@@ -41,7 +41,7 @@ use notefs_cache::Replica;
 use notefs_cache::replica::Owed;
 use notefs_cache::store::StoreError;
 use observe::Observed;
-use open::{open_replica, reach_store, start_index, use_credentials};
+use open::{open_replica, reach_store, start_index, start_rewriter, use_credentials};
 use point::Underneath;
 use remount::Remounts;
 use serve::Desk;
@@ -158,6 +158,7 @@ struct Mount {
     runtime: Runtime,
     replica: Arc<Replica>,
     bridge: Arc<Bridge>,
+    rewriter: Option<LinkRewriter>,
     front_end: Arc<FrontEnd>,
     filesystem: Arc<Filesystem>,
     remounts: Remounts,
@@ -199,6 +200,7 @@ impl Mount {
         underneath.iter().for_each(Underneath::seal);
         let record = record_of(plan, (store_name, socket), underneath.as_ref());
         registry.add(&record)?;
+        let rewriter = start_rewriter(plan, &replica, (index.clone(), bridge.clone()), &runtime)?;
         let remaining = Arc::new(Remaining::default());
         let parts = (filesystem.clone(), index.clone(), bridge.clone());
         let observed = Observed::start(parts, &front_end, pages);
@@ -221,6 +223,7 @@ impl Mount {
             runtime,
             replica,
             bridge,
+            rewriter,
             front_end,
             events: filesystem.events().clone(),
             filesystem,
@@ -281,6 +284,9 @@ impl Mount {
         let until = Instant::now() + timeout;
         self.observed.now_ending();
         service::stopping(timeout);
+        if let Some(rewriter) = &self.rewriter {
+            rewriter.stop(*hurry.borrow() || timeout.is_zero());
+        }
         self.drain(until, hurry.clone());
         let was_busy = self.unmount(*hurry.borrow());
         self.events.end();

@@ -4,8 +4,8 @@
 //! anything (`sqlite`, `shared`), nor parse (`parse`).
 
 use crate::model::LinkKind;
-use crate::note_path::{is_attachment, split_extension};
-use crate::parse::{Encoding, Note, RawLink, searchable};
+use crate::note_path::split_extension;
+use crate::parse::{Encoding, Note, searchable};
 use crate::text::segment::segment;
 use crate::text::slug::slug;
 
@@ -41,13 +41,6 @@ pub(crate) fn full_text([title, path, headings, tags, body, props]: [&str; 6]) -
 /// The permalink that a path makes.
 pub(crate) fn path_slug(shown: &str) -> String {
     slug(split_extension(shown).0)
-}
-
-/// A Markdown link with any extension but a note's names a file; a wiki link only with a known one.
-pub(crate) fn is_file(link: &RawLink) -> bool {
-    let (bare, note_extension) = split_extension(&link.target);
-    let has_extension = std::path::Path::new(bare).extension().is_some();
-    note_extension.is_none() && (is_attachment(bare) || link.kind == LinkKind::Markdown && has_extension)
 }
 
 pub(crate) fn link_code(kind: LinkKind) -> i64 {

@@ -6,6 +6,7 @@
 //! come with each change.
 
 mod resolver;
+mod rewrite;
 mod walk;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ use crate::resolve::LookupKeys;
 use crate::snippet::Needles;
 use crate::sqlite::{Batch, Database, HitRow, InboundRow, OutboundRow, Snapshot};
 use resolver::Resolver;
+pub use rewrite::Rewriter;
 pub use walk::{MAX_DEPTH, MAX_NOTES};
 
 /// Results returned at most by one search, whatever limit is asked for.

@@ -19,16 +19,17 @@ mod note_path;
 mod parse;
 mod query;
 mod resolve;
+mod rewrite;
 mod shared;
 mod snippet;
 mod sqlite;
 mod text;
 
 pub use error::{IndexError, Source};
-pub use index::{Index, MAX_DEPTH, MAX_HITS, MAX_NOTES, MAX_OFFSET};
+pub use index::{Index, MAX_DEPTH, MAX_HITS, MAX_NOTES, MAX_OFFSET, Rewriter};
 pub use model::{
     Backlink, Change, Context, Edge, Entity, EntityDetail, Graph, Hit, IndexStats, Link, LinkKind, LinkSource,
-    MAX_NOTE_BYTES, Node, Observation, Related, Table, Unresolved, Warning, WarningKind,
+    MAX_NOTE_BYTES, MovedPath, Node, Observation, Related, Table, Unresolved, Warning, WarningKind,
 };
 pub use note_path::is_note;
 pub use shared::{

@@ -48,6 +48,15 @@ pub enum Change {
     },
 }
 
+/// A note or folder that got another path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedPath {
+    /// The old path.
+    pub from: Vec<u8>,
+    /// The new path.
+    pub to: Vec<u8>,
+}
+
 /// One search result.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hit {

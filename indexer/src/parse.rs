@@ -11,6 +11,7 @@ mod frontmatter;
 mod inline;
 mod markdown;
 mod semantics;
+mod spots;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 pub(crate) use decode::{Encoding, Text, read};
 pub(crate) use frontmatter::searchable;
+pub(crate) use spots::{Spot, spots, written};
 
 use crate::model::{LinkKind, WarningKind};
 use crate::{note_path, text};
@@ -226,6 +228,13 @@ pub(crate) fn parse(path: &[u8], source: &Text) -> Note {
         note.note_type = PLAIN_TYPE.to_owned();
     }
     note
+}
+
+/// Whether a link names a file that is never a note: a Markdown link with any extension but a note's, a wiki link only with a known one.
+pub(crate) fn is_file(link: &RawLink) -> bool {
+    let (bare, note_extension) = note_path::split_extension(&link.target);
+    let has_extension = std::path::Path::new(bare).extension().is_some();
+    note_extension.is_none() && (note_path::is_attachment(bare) || link.kind == LinkKind::Markdown && has_extension)
 }
 
 /// Runs a parser on the note; if it panics, what it collected is dropped and the note stays plain text.

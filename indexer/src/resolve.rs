@@ -135,6 +135,14 @@ impl Wanted {
         }
     }
 
+    /// Whether the link names a note by the end of its path and another note's path ends so, too.
+    pub(crate) fn is_ambiguous(&self, candidates: &[Candidate], note_id: i64) -> bool {
+        let by_end = |candidate: &Candidate| self.rank(candidate).is_some_and(|rank| rank.0 == Rule::PathEnd);
+        let mut fitting = candidates.iter().filter(|candidate| by_end(candidate));
+        fitting.clone().any(|candidate| candidate.note_id == note_id)
+            && fitting.any(|candidate| candidate.note_id != note_id)
+    }
+
     /// The best of the candidates.
     pub(crate) fn best<'a>(&self, candidates: &'a [Candidate]) -> Option<&'a Candidate> {
         let ranked = candidates
@@ -195,7 +203,7 @@ impl Wanted {
 }
 
 /// The last segments of `path`, as many as `like` has.
-fn tail<'a>(path: &'a str, like: &str) -> &'a str {
+pub(crate) fn tail<'a>(path: &'a str, like: &str) -> &'a str {
     let count = like.matches('/').count();
     path.rmatch_indices('/')
         .nth(count)
@@ -217,7 +225,7 @@ fn extension_beyond(path: &str, wanted: &str) -> Option<usize> {
 }
 
 /// `target` as seen from `base`, without `.` and `..`; `None` if it leaves the root or names no file.
-fn join(base: &str, target: &str) -> Option<String> {
+pub(crate) fn join(base: &str, target: &str) -> Option<String> {
     let mut segments: Vec<&str> = base.split('/').filter(|segment| !segment.is_empty()).collect();
     for segment in target.split('/') {
         match segment {

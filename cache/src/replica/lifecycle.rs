@@ -54,6 +54,7 @@ impl Replica {
             runtime,
             observer: RwLock::new(None),
             writers: RwLock::new(None),
+            move_filter: RwLock::new(None),
             flights: Flights::default(),
             deletions: Mutex::default(),
             pusher: Pusher::default(),

@@ -87,6 +87,8 @@ impl Replica {
         check_descendants(op, &inode, &dentry, &moved)?;
         let mut gone = None;
         let mut lost_directory = false;
+        // What takes a file's place is that file saved anew.
+        let is_save = target.as_ref().is_some_and(|target| !target.inode.is_dir());
         if let Some(target) = target {
             match (inode.is_dir(), target.inode.is_dir()) {
                 (true, false) => return Err(Error::Posix(libc::ENOTDIR)),
@@ -104,6 +106,9 @@ impl Replica {
             }
         }
         log_move(op, &inode, &dentry, &moved)?;
+        if !is_save && matches!(inode.kind, FileKind::File | FileKind::Directory) {
+            self.note_move(op, inode.is_dir(), (&dentry, &moved))?;
+        }
         resolve_conflict(op, &moved)?;
         inode.ctime = op.now;
         place_directory(op, &mut inode, &moved);

@@ -46,7 +46,7 @@ impl Tables {
                     params![*dir as i64, name],
                 )
             }
-            _ => Ok(()),
+            other => self.apply_to_moves(other),
         }
     }
 

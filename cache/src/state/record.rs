@@ -218,6 +218,17 @@ pub(crate) struct Conflict {
     pub(crate) kind: ConflictKind,
 }
 
+/// A move that a program of this machine has made, until it is worked off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    pub(crate) id: u64,
+    #[serde(with = "serde_bytes")]
+    pub(crate) from: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    pub(crate) to: Vec<u8>,
+    pub(crate) at_ms: u64,
+}
+
 /// A change for the index, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum LoggedChange {
@@ -355,4 +366,6 @@ pub(crate) enum Mutation<'a> {
         #[serde(with = "serde_bytes")]
         name: Vec<u8>,
     },
+    PutMoved(Moved),
+    DropMoved(u64),
 }

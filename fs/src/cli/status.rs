@@ -234,7 +234,7 @@ fn skipped_lines(status: &MountStatus) -> Vec<String> {
     lines
 }
 
-/// What is held back, and what this store does not promise.
+/// What is held back, what is under way because of moves, and what this store does not promise.
 fn held_lines(status: &MountStatus) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     if status.held_count > 0 {
@@ -245,6 +245,12 @@ fn held_lines(status: &MountStatus) -> Vec<(&'static str, String)> {
     let held = status.held.iter();
     let text = held.map(|held| format!("{}: {} ({} ago)", held.path, held.reason, show_ms(held.age_ms)));
     lines.extend(text.map(|text| ("", text)));
+    if status.moves > 0 {
+        lines.push((
+            "rewriting",
+            format!("links, after {}", show_things(status.moves, "move")),
+        ));
+    }
     lines.extend(status.weaker.iter().map(|weaker| ("weaker", weaker.clone())));
     lines
 }

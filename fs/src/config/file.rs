@@ -38,6 +38,7 @@ pub(crate) struct ConfigFile {
     pub(crate) read_only: Option<bool>,
     pub(crate) allow_other: Option<bool>,
     pub(crate) events: Option<bool>,
+    pub(crate) rewrite_links: Option<bool>,
     pub(crate) nonempty: bool,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) addr: Option<SocketAddr>,
@@ -53,7 +54,7 @@ pub(crate) struct ConfigFile {
 }
 
 /// The keys, in the order in which a hint tells them.
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 27] = [
     "store",
     "dir",
     "cache",
@@ -68,6 +69,7 @@ const KEYS: [&str; 26] = [
     "read-only",
     "allow-other",
     "events",
+    "rewrite-links",
     "nonempty",
     "protocol",
     "addr",
@@ -164,6 +166,7 @@ fn take(config: &mut ConfigFile, (key, value): (&str, &Value), folder: &Path) ->
         "read-only" => config.read_only = Some(flag()?),
         "allow-other" => config.allow_other = Some(flag()?),
         "events" => config.events = Some(flag()?),
+        "rewrite-links" => config.rewrite_links = Some(flag()?),
         "nonempty" => config.nonempty = flag()?,
         "protocol" => config.protocol = Some(word(&text()?).map_err(wrong)?),
         "addr" => config.addr = Some(text()?.parse().map_err(|_| wrong("it is no ADDRESS:PORT".to_owned()))?),
@@ -257,6 +260,7 @@ mod tests {
             ("read-only", "true"),
             ("allow-other", "false"),
             ("events", "true"),
+            ("rewrite-links", "true"),
             ("nonempty", "true"),
             ("insecure-metrics", "true"),
             ("cache-size", "'1G'"),

@@ -340,6 +340,9 @@ pub(crate) struct MountStatus {
     pub(crate) skipped_keys: Vec<SkippedKey>,
     pub(crate) skipped_key_count: u64,
     pub(crate) conflicts: u64,
+    /// Moves whose links are being rewritten.
+    #[serde(default)]
+    pub(crate) moves: u64,
     pub(crate) read_only: bool,
 }
 

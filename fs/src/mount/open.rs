@@ -3,13 +3,13 @@
 //! Owns the first question to the store, and what is done when one of them cannot be used. Does not own the order (`mount.rs`).
 
 use super::{cache_failure, store_failure};
-use crate::bridge::{Bridge, index_failure};
+use crate::bridge::{Bridge, LinkRewriter, forget_moves, index_failure};
 use crate::config::MountPlan;
 use crate::failure::Failure;
 use notefs_cache::clock::SystemClock;
 use notefs_cache::store::{Store, StoreUrl, open_store, preflight};
 use notefs_cache::{Options, Replica};
-use notefs_indexer::{Index, IndexError};
+use notefs_indexer::{Index, IndexError, is_note};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +42,7 @@ pub(super) fn open_replica(
     let replica = Replica::open(options(plan), store, runtime.handle().clone()).map_err(cache_failure)?;
     replica.set_dirty_limit(plan.dirty_limit_bytes);
     replica.set_pinning(plan.pin);
+    follow_moves(plan, &replica);
     if let Some(bytes) = plan.budget.memory_bytes {
         replica.set_memory(bytes).map_err(cache_failure)?;
     }
@@ -49,6 +50,30 @@ pub(super) fn open_replica(
         replica.set_requests_per_second(rate);
     }
     Ok(replica)
+}
+
+/// Whether links are rewritten in this mount.
+pub(super) fn rewrites_links(plan: &MountPlan) -> bool {
+    plan.rewrite_links && !plan.read_only
+}
+
+fn follow_moves(plan: &MountPlan, replica: &Replica) {
+    if rewrites_links(plan) {
+        replica.record_moves(Some(is_note));
+    } else if !plan.rewrite_links {
+        forget_moves(replica);
+    }
+}
+
+/// Starts to rewrite links, where that is wanted.
+pub(super) fn start_rewriter(
+    plan: &MountPlan,
+    replica: &Arc<Replica>,
+    parts: (Arc<Index>, Arc<Bridge>),
+    runtime: &Runtime,
+) -> Result<Option<LinkRewriter>, Failure> {
+    let start = || LinkRewriter::start(replica.clone(), parts, runtime.handle().clone());
+    rewrites_links(plan).then(start).transpose()
 }
 
 fn options(plan: &MountPlan) -> Options {

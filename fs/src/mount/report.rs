@@ -79,6 +79,7 @@ pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: Index
             .collect(),
         skipped_key_count: replica.skipped_key_count,
         conflicts: replica.conflicts,
+        moves: 0,
         read_only: false,
     }
 }

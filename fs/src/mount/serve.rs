@@ -110,6 +110,7 @@ impl Desk {
         let status = report::mount_status(&self.record, self.replica.status(), self.bridge.progress(), notes);
         Ok(Answer::Status(Box::new(crate::control::protocol::MountStatus {
             read_only: self.read_only,
+            moves: self.replica.recorded_move_count().unwrap_or(0),
             weaker: crate::promises::weaker(self.replica.trial()),
             ..status
         })))

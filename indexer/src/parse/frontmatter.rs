@@ -23,8 +23,8 @@ const MAX_KEY_BYTES: usize = 256;
 /// Where the block is: its YAML, and where the note goes on after the closing line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Block {
-    yaml_at: usize,
-    yaml_end: usize,
+    pub(super) yaml_at: usize,
+    pub(super) yaml_end: usize,
     pub(super) body_at: usize,
 }
 

@@ -12,7 +12,7 @@ use super::SharedChange;
 use super::version::{Claim, ObjectVersion, replaces};
 use crate::columns;
 use crate::note_path::{is_note, stem};
-use crate::parse::{self, Note, Text};
+use crate::parse::{self, Note, Text, is_file};
 use crate::resolve::LookupKeys;
 use crate::text::{fold, tokens};
 
@@ -200,7 +200,7 @@ impl Rows {
                 link.alias.as_deref().map(clean),
                 columns::link_code(link.kind),
                 i64::from(link.embed),
-                i64::from(columns::is_file(link)),
+                i64::from(is_file(link)),
                 link.line,
                 link.at,
                 keys.slug.as_deref().map(clean),

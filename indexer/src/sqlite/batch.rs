@@ -10,8 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::full_text::Pending;
 use super::{Database, signed, unsigned};
-use crate::columns::encoding_code;
-use crate::columns::path_slug;
+use crate::columns::{encoding_code, path_slug};
 use crate::error::IndexError;
 use crate::note_path::is_note;
 use crate::parse::{Encoding, Note, Text};

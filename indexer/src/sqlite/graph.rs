@@ -2,9 +2,9 @@
 //!
 //! Owns the SELECTs; which of several candidates a link means is decided by `resolve`.
 
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Snapshot, offset, unsigned};
+use super::{Snapshot, offset, signed, unsigned};
 use crate::error::IndexError;
 use crate::model::LinkKind;
 use crate::resolve::{Candidate, LookupKeys, NameKind};
@@ -45,6 +45,53 @@ impl Snapshot<'_> {
         self.run("look up a note", |connection| {
             let mut select = connection.prepare_cached("SELECT id FROM note WHERE path = ?1")?;
             select.query_row([path], |row| row.get(0)).optional()
+        })
+    }
+
+    /// The path of a note.
+    pub(crate) fn path_of(&self, note_id: i64) -> Result<Option<Vec<u8>>, IndexError> {
+        self.run("look up a note", |connection| {
+            let mut select = connection.prepare_cached("SELECT path FROM note WHERE id = ?1")?;
+            select.query_row([note_id], |row| row.get(0)).optional()
+        })
+    }
+
+    /// At most `limit` notes below a folder, with their paths.
+    pub(crate) fn notes_below(&self, folder: &[u8], limit: usize) -> Result<Vec<(i64, Vec<u8>)>, IndexError> {
+        // All below "folder/": '0' is the byte after '/'.
+        let (low, high) = ([folder, b"/"].concat(), [folder, b"0"].concat());
+        self.run("list notes", |connection| {
+            let sql = "SELECT id, path FROM note WHERE path >= ?1 AND path < ?2 ORDER BY path LIMIT ?3";
+            let mut select = connection.prepare_cached(sql)?;
+            let rows = select.query_map(params![low, high, signed(limit)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        })
+    }
+
+    /// The paths of the notes with a link that calls one of these names.
+    pub(crate) fn notes_calling(&self, names: &[String]) -> Result<Vec<Vec<u8>>, IndexError> {
+        let sql = "SELECT note.path FROM link l JOIN note ON note.id = l.note_id WHERE l.key = ?1
+             UNION SELECT note.path FROM link l JOIN note ON note.id = l.note_id WHERE l.whole_key = ?1
+             UNION SELECT note.path FROM link l JOIN note ON note.id = l.note_id WHERE l.slug_key = ?1";
+        self.run("read backlinks", |connection| {
+            let mut select = connection.prepare_cached(sql)?;
+            let mut paths = Vec::new();
+            for name in names {
+                for path in select.query_map([name], |row| row.get(0))? {
+                    paths.push(path?);
+                }
+            }
+            Ok(paths)
+        })
+    }
+
+    /// The links to files that are no notes: the path of their note, how they are written, and their target.
+    pub(crate) fn file_links(&self) -> Result<Vec<(Vec<u8>, LinkKind, String)>, IndexError> {
+        let sql = "SELECT note.path, l.kind, l.target FROM link l JOIN note ON note.id = l.note_id WHERE l.is_file = 1";
+        self.run("read links", |connection| {
+            let mut select = connection.prepare_cached(sql)?;
+            let rows = select.query_map([], |row| Ok((row.get(0)?, link_kind(row.get(1)?), row.get(2)?)))?;
+            rows.collect()
         })
     }
 

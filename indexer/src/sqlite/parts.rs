@@ -5,10 +5,10 @@
 use rusqlite::params;
 
 use super::{Batch, signed};
-use crate::columns::{self, encoding_code, is_file, link_code};
+use crate::columns::{self, encoding_code, link_code};
 use crate::model::WarningKind;
 use crate::note_path::stem;
-use crate::parse::{Note, Observation, RawLink, Text};
+use crate::parse::{Note, Observation, RawLink, Text, is_file};
 use crate::resolve::{LookupKeys, NameKind};
 use crate::text::fold;
 

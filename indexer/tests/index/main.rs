@@ -10,6 +10,7 @@ mod knowledge;
 mod links;
 mod query;
 mod random_bytes;
+mod rewrite;
 mod search;
 
 use notefs_indexer::{Change, Index};

@@ -191,6 +191,11 @@ pub(crate) struct MountArgs {
           env = "NOTEFS_EVENTS", hide_env = true)]
     pub(crate) events: Option<bool>,
 
+    /// When programs of this machine move a note or a folder, rewrite the links that led there
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          value_parser = clap::builder::BoolishValueParser::new(), env = "NOTEFS_REWRITE_LINKS", hide_env = true)]
+    pub(crate) rewrite_links: Option<bool>,
+
     /// When fsync and close return: stored is for machines that vanish [default: local]
     #[arg(long, value_enum, value_name = "STEP", env = "NOTEFS_DURABILITY", hide_env = true)]
     pub(crate) durability: Option<Durability>,
@@ -301,6 +306,10 @@ pub(crate) struct ServeNfsArgs {
     /// What is kept on this machine, to be read while the store is away, beside what `notefs pin` names [default: notes]
     #[arg(long, value_enum, value_name = "WHAT", env = "NOTEFS_PIN", hide_env = true)]
     pub(crate) pin: Option<Pin>,
+
+    /// When a note or a folder is moved, rewrite the links that led there
+    #[arg(long)]
+    pub(crate) rewrite_links: bool,
 
     /// Refuse every change
     #[arg(long)]
