@@ -322,6 +322,11 @@ impl Replica {
         written
     }
 
+    /// The time of day (Unix, ms).
+    pub(crate) fn wall_ms(&self) -> u64 {
+        (self.options.clock.now().as_nanos() / 1_000_000).max(0) as u64
+    }
+
     async fn put_feed(&self) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&format!("{FEED_PREFIX}{}", self.writer_id)) else {
             return Ok(());
@@ -340,7 +345,7 @@ impl Replica {
             let text = FeedText {
                 run: self.run_id.clone(),
                 next: log.next,
-                at_ms: (self.options.clock.now().as_nanos() / 1_000_000).max(0) as u64,
+                at_ms: self.wall_ms(),
                 entries: log.entries.iter().map(|(_, entry)| entry.clone()).collect(),
             };
             text.encode(log.fresh(self.now_ms()))

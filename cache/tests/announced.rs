@@ -42,11 +42,14 @@ impl Clock for Gate {
     }
 }
 
+/// Changes that were taken up, and what came of each.
+type Felt = Arc<Mutex<Vec<(RemoteChange, Option<Attr>)>>>;
+
 /// Takes each change up at once, in a thread, and remembers what came of it.
 #[derive(Default)]
 struct FrontEnd {
     replica: Weak<Replica>,
-    felt: Arc<Mutex<Vec<(RemoteChange, Option<Attr>)>>>,
+    felt: Felt,
 }
 
 impl Announcer for FrontEnd {
@@ -66,7 +69,7 @@ struct World {
     a: Machine,
     b: Machine,
     gate: Arc<Gate>,
-    felt: Arc<Mutex<Vec<(RemoteChange, Option<Attr>)>>>,
+    felt: Felt,
     _dir: tempfile::TempDir,
 }
 

@@ -28,17 +28,17 @@ pub(crate) struct Peer {
     /// When it was last asked for, and when it last had something new (monotonic, ms).
     asked_ms: u64,
     changed_ms: Option<u64>,
-    /// When it last wrote its feed, if only to be seen (monotonic, ms).
-    seen_ms: Option<u64>,
+    /// When its feed was last read (monotonic, ms), and how old it was then (ms).
+    seen: Option<(u64, u64)>,
 }
 
 impl Peer {
     /// How long it has been quiet; who only shows itself is there, but not busy.
     fn quiet_ms(&self, now_ms: u64) -> Option<u64> {
         let told = self.changed_ms.map(|at_ms| now_ms.saturating_sub(at_ms));
-        let seen = self
-            .seen_ms
-            .map(|at_ms| now_ms.saturating_sub(at_ms).max(BUSY_WRITER_MS));
+        let since = |at_ms: u64| now_ms.saturating_sub(at_ms);
+        let seen = self.seen.map(|(at_ms, age_ms)| age_ms.saturating_add(since(at_ms)));
+        let seen = seen.map(|quiet_ms| quiet_ms.max(BUSY_WRITER_MS));
         told.into_iter().chain(seen).min()
     }
 }
@@ -173,10 +173,12 @@ impl Replica {
                 writer,
                 "The feed of another machine cannot be read; its changes are found by listing"
             );
-            self.note_read(&writer, object.info.etag, None, true);
+            self.note_read(&writer, object.info.etag, None, (true, None));
             return Ok(());
         };
         let position = (feed.run.clone(), feed.next);
+        // What is older says nothing of when it was written.
+        let written_ms = Some(feed.at_ms).filter(|at_ms| *at_ms > 0);
         let news = news(feed, peer.position.as_ref());
         let told = !news.entries.is_empty();
         if news.gap {
@@ -186,20 +188,28 @@ impl Replica {
         if peer.position.as_ref() != Some(&position) {
             self.remember(&meta_name(&writer), &format!("{} {}", position.1, position.0))?;
         }
-        self.note_read(&writer, object.info.etag, Some(position), told);
+        self.note_read(&writer, object.info.etag, Some(position), (told, written_ms));
         Ok(())
     }
 
-    fn note_read(&self, writer: &str, etag: ETag, position: Option<(String, u64)>, told: bool) {
+    /// `told`: there was something new; with when the feed was written, by its writer's clock, where it says so.
+    fn note_read(
+        &self,
+        writer: &str,
+        etag: ETag,
+        position: Option<(String, u64)>,
+        (told, written_ms): (bool, Option<u64>),
+    ) {
+        let (now_ms, wall_ms) = (self.now_ms(), self.wall_ms());
         if let Some(peer) = self.puller.peers.lock().get_mut(writer) {
             let first = peer.etag.is_none();
             peer.etag = Some(etag);
             peer.position = position;
-            if !first {
-                peer.seen_ms = Some(self.now_ms());
-            }
+            // Of one that is met, only its feed says how long it has been quiet.
+            let age_ms = written_ms.filter(|_| first).map(|at_ms| wall_ms.saturating_sub(at_ms));
+            peer.seen = age_ms.or((!first).then_some(0)).map(|age_ms| (now_ms, age_ms));
             if !first && told {
-                peer.changed_ms = peer.seen_ms;
+                peer.changed_ms = Some(now_ms);
             }
         }
     }
@@ -350,18 +360,24 @@ mod tests {
 
     #[test]
     fn who_only_shows_itself_is_there_but_not_busy() {
-        let quiet = |changed_ms, seen_ms| {
+        let quiet = |changed_ms, seen| {
             let peer = Peer {
                 changed_ms,
-                seen_ms,
+                seen,
                 ..Peer::default()
             };
             peer.quiet_ms(100_000)
         };
         assert_eq!(quiet(None, None), None);
-        assert_eq!(quiet(Some(99_000), Some(99_000)), Some(1_000));
-        assert_eq!(quiet(Some(1_000), Some(99_000)), Some(BUSY_WRITER_MS));
-        assert_eq!(quiet(None, Some(10_000)), Some(90_000));
+        assert_eq!(quiet(Some(99_000), Some((99_000, 0))), Some(1_000));
+        assert_eq!(quiet(Some(1_000), Some((99_000, 0))), Some(BUSY_WRITER_MS));
+        assert_eq!(quiet(None, Some((10_000, 0))), Some(90_000));
+        let day_ms = 24 * 3_600_000;
+        assert_eq!(
+            quiet(None, Some((99_000, day_ms))),
+            Some(day_ms + 1_000),
+            "one that was away before it was met"
+        );
     }
 
     #[test]
