@@ -95,7 +95,7 @@ struct Inner {
 /// The databases it can be in.
 enum Database {
     Libsql(Libsql),
-    Postgres(Postgres),
+    Postgres(Box<Postgres>),
 }
 
 /// Asks whichever database it is.
@@ -124,7 +124,7 @@ impl SharedIndex {
         let opened = async {
             Ok(match address.kind {
                 Kind::Libsql => Database::Libsql(Libsql::open(address, vault).await?),
-                Kind::Postgres => Database::Postgres(Postgres::open(address, vault).await?),
+                Kind::Postgres => Database::Postgres(Box::new(Postgres::open(address, vault).await?)),
             })
         };
         let database = within(address, opened).await?;

@@ -9,7 +9,7 @@ use crate::{everything, open, upsert, version};
 const TEXTS: [&[u8]; 16] = [
     b"nul \0 byte",
     b"---\ntitle: \"a\\0b\"\ntags: [\"x\\0y\"]\nk\0ey: \"v\\0\"\n---\n- [c\0at] o #t\0ag [[li\0nk]]",
-    b"\xff\xfe broken \xc3\x28 utf-8 \xed\xa0\x80 \xf5",
+    b"no \xff\xfe broken \xc3\x28 utf-8 \xed\xa0\x80 \xf5",
     b"'; DROP TABLE note; -- \" $1 ?1 :a @b %s {} \\",
     b"NEAR(a b) AND OR NOT title:x ^a + - * ( ) : ' \" <-> & | ! :*A",
     "right \u{202e}to left\u{202c} عربي עברית \u{200f}".as_bytes(),

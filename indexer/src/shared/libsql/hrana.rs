@@ -198,11 +198,11 @@ impl Client {
         }
         let mut answer: Json = serde_json::from_slice(&body)
             .map_err(|_| SharedError::failed(&self.address, action, "the server does not speak Hrana 3"))?;
-        let result = answer["results"][0].take();
+        let mut result = answer["results"][0].take();
         if result["type"] == "error" {
             return Err(self.error_of(action, &result["error"]));
         }
-        Ok(result["response"]["result"].clone())
+        Ok(result["response"]["result"].take())
     }
 
     /// The error of the first of the `count` steps that has one.

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use tokio::sync::Semaphore;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{Client, Config, NoTls};
 
 use super::tls::Tls;
 use crate::shared::address::SharedAddress;
@@ -97,7 +98,8 @@ type Slot = Mutex<Option<Arc<Client>>>;
 pub(super) struct Connection {
     address: SharedAddress,
     config: Config,
-    tls: Tls,
+    /// `None` on a machine that trusts no certificates, where a server nearby can still be asked without.
+    tls: Option<Tls>,
     reader: Slot,
     writer: Slot,
     write_permit: Semaphore,
@@ -120,10 +122,15 @@ impl Connection {
         if let Some(password) = &address.secret.token {
             config.password(password);
         }
+        let tls = match Tls::new() {
+            Ok(tls) => Some(tls),
+            Err(_) if config.get_ssl_mode() != SslMode::Require => None,
+            Err(error) => return Err(SharedError::failed(address, action, error)),
+        };
         Ok(Self {
             address: address.clone(),
             config,
-            tls: Tls::new().map_err(|error| SharedError::failed(address, action, error))?,
+            tls,
             reader: Slot::default(),
             writer: Slot::default(),
             write_permit: Semaphore::new(1),
@@ -176,10 +183,8 @@ impl Connection {
         if let Some(client) = known.filter(|client| !client.is_closed()) {
             return Ok(client);
         }
-        let connected = self.config.connect(self.tls.clone()).await;
-        let (client, connection) = connected.map_err(|error| self.failure(action, &error))?;
-        // Ends when the client is dropped or the connection breaks, which the next call sees.
-        drop(tokio::spawn(connection));
+        let connected = self.connect().await;
+        let client = connected.map_err(|error| self.failure(action, &error))?;
         // What nobody waits for any more, the server need not finish.
         let limit = format!("SET statement_timeout = {}", CALL_DEADLINE_SECONDS * 1_000);
         let set = client.batch_execute(&limit).await;
@@ -187,6 +192,22 @@ impl Connection {
         let client = Arc::new(client);
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&client));
         Ok(client)
+    }
+
+    /// The connection ends when the client is dropped or it breaks, which the next call sees.
+    async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                drop(tokio::spawn(connection));
+                Ok(client)
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                drop(tokio::spawn(connection));
+                Ok(client)
+            }
+        }
     }
 
     fn failure(&self, action: &str, error: &tokio_postgres::Error) -> SharedError {
