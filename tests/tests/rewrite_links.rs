@@ -12,6 +12,11 @@ use notefs_tests::{Mount, MountOptions, PATIENCE, Store, wait_until};
 
 const ARGS: [&str; 3] = ["--rewrite-links", "--write-back", "100ms"];
 
+/// A folder moved by git, without anybody's configuration.
+const GIT_MV: &str = "export HOME=$PWD/../git-home; mkdir -p $HOME; git config --global user.name T; \
+                      git config --global user.email t@example.org; git config --global --replace-all safe.directory '*'; \
+                      git init -q . && git add -A && git commit -qm 1 && git mv plans 'old plans'";
+
 /// Longer than a move rests before its links are looked at.
 const RESTED: Duration = Duration::from_millis(2_500);
 
@@ -86,11 +91,7 @@ fn links_follow_a_note_and_a_folder_whatever_moves_them() -> Result<()> {
             false => Err(format!("{felt:?}")),
         }
     })?;
-    shell(
-        mount.dir(),
-        "export HOME=$PWD/../git-home; mkdir -p $HOME; git config --global user.name T; git config --global user.email t@example.org
-         git config --global --replace-all safe.directory '*'; git init -q .; git add -A; git commit -qm 1; git mv plans 'old plans'",
-    )?;
+    shell(mount.dir(), GIT_MV)?;
     reads(
         &mount,
         "index.md",
@@ -109,7 +110,7 @@ fn links_follow_a_note_and_a_folder_whatever_moves_them() -> Result<()> {
     reads(
         &mount,
         "a/big plan.md",
-        "![p](../old%20plans/p.png) [idea](b/thought.md)\n",
+        "![p](../old%20plans/p.png) [idea](../a/b/thought.md)\n",
     )?;
     followed(&mount)?;
     ensure!(mtime(&mount, "far.md")? == far, "a note without such links was written");

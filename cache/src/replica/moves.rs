@@ -11,7 +11,7 @@ use super::{Offer, RemoteChange, RemoteChangeKind, Replica, base};
 use crate::error::{Error, Result};
 use crate::litter::is_litter;
 use crate::merge::MERGE_BYTES_MAX;
-use crate::state::{Dentry, Moved, Mutation, Place};
+use crate::state::{Dentry, Inode, Moved, Mutation, Place};
 use crate::types::*;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -85,14 +85,20 @@ impl Replica {
         })
     }
 
-    /// Records a move, if it is one, together with the rename that `op` makes.
-    pub(super) fn note_move(&self, op: &mut Op<'_>, is_dir: bool, (from, to): (&Dentry, &Dentry)) -> Result<()> {
-        let Some(is_note) = *self.move_filter.read() else {
+    /// Records a move, if it is one, together with the rename that `op` makes; `is_save`: it takes a file's place.
+    pub(super) fn note_move(
+        &self,
+        op: &mut Op<'_>,
+        (inode, is_save): (&Inode, bool),
+        (from, to): (&Dentry, &Dentry),
+    ) -> Result<()> {
+        let is_movable = matches!(inode.kind, FileKind::File | FileKind::Directory);
+        let Some(is_note) = self.move_filter.read().filter(|_| is_movable && !is_save) else {
             return Ok(());
         };
         let from = op.tables.path_of(from.parent, &from.name)?;
         let to = op.tables.path_of(to.parent, &to.name)?;
-        let counts = |path: &[u8]| match is_dir {
+        let counts = |path: &[u8]| match inode.is_dir() {
             true => path
                 .split(|byte| *byte == b'/')
                 .all(|name| !name.starts_with(b".") && !is_litter(name)),

@@ -106,9 +106,7 @@ impl Replica {
             }
         }
         log_move(op, &inode, &dentry, &moved)?;
-        if !is_save && matches!(inode.kind, FileKind::File | FileKind::Directory) {
-            self.note_move(op, inode.is_dir(), (&dentry, &moved))?;
-        }
+        self.note_move(op, (&inode, is_save), (&dentry, &moved))?;
         resolve_conflict(op, &moved)?;
         inode.ctime = op.now;
         place_directory(op, &mut inode, &moved);

@@ -10,13 +10,13 @@
 use super::{Bridge, index_failure};
 use crate::failure::Failure;
 use notefs_cache::replica::{LocalMove, REWRITE_BYTES_MAX, VersionedText, is_gone};
-use notefs_cache::{Error, Ino, Replica};
+use notefs_cache::{Error, Ino, Replica, Timestamp};
 use notefs_indexer::{Index, MovedPath};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -43,6 +43,9 @@ const LOOK_PAUSE_MS: u64 = 500;
 
 /// How long the notes of one move wait for programs that write them, or for the bucket; then they are left as they are.
 const NOTES_WAIT_SECONDS: u64 = 300;
+
+/// A note is not written that was changed so recently: its writer may have more to write.
+const QUIET_MS: u64 = 1_000;
 
 /// What one read may need of the bucket, one after the other.
 const NEEDS_MAX: usize = 16;
@@ -348,6 +351,9 @@ impl Work {
         if self.replica.is_open_for_writing(draft.ino) {
             return look.wait_for(&draft.path, "a program has it open for writing".to_owned());
         }
+        if is_fresh(draft.read.mtime) {
+            return look.wait_for(&draft.path, "it was changed a moment ago".to_owned());
+        }
         let written = self
             .runtime
             .block_on(self.replica.rewrite(draft.ino, draft.read.version, bytes));
@@ -363,7 +369,18 @@ impl Look {
     fn wait_for(&mut self, path: &[u8], why: String) {
         self.waiting += 1;
         self.example = format!("{}: {why}", String::from_utf8_lossy(path));
+        tracing::debug!("A note keeps its links for now: {}", self.example);
     }
+}
+
+/// Whether a file was changed a moment ago; a time to come says nothing.
+fn is_fresh(mtime: Timestamp) -> bool {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
+    let age_ns = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(mtime.as_nanos());
+    (0..QUIET_MS as i64 * 1_000_000).contains(&age_ns)
 }
 
 fn later(error: Error) -> Trouble {

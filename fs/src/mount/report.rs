@@ -68,19 +68,19 @@ pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: Index
         }),
         store_reachable: replica.store_reachable,
         unlisted_directories: replica.unlisted_directories,
-        skipped_keys: replica
-            .skipped_keys
-            .into_iter()
-            .map(|skipped| SkippedKey {
-                key: skipped.key,
-                reason: skipped.reason,
-                alias: skipped.alias,
-            })
-            .collect(),
+        skipped_keys: replica.skipped_keys.into_iter().map(skipped_key).collect(),
         skipped_key_count: replica.skipped_key_count,
         conflicts: replica.conflicts,
         moves: 0,
         read_only: false,
+    }
+}
+
+fn skipped_key(skipped: notefs_cache::replica::SkippedKey) -> SkippedKey {
+    SkippedKey {
+        key: skipped.key,
+        reason: skipped.reason,
+        alias: skipped.alias,
     }
 }
 

@@ -283,6 +283,9 @@ impl<'a> Rewriter<'a> {
         } else {
             new
         };
+        // A folder may be called with a slash at its end.
+        let slash = if spot.target.ends_with('/') { "/" } else { "" };
+        let target = format!("{target}{slash}");
         written(spot, text, &target).filter(|_| target != spot.target)
     }
 

@@ -232,17 +232,18 @@ fn a_note_that_moves_alone_keeps_its_own_links() {
     let mut vault = Vault::with(&[
         (
             "a/note.md",
-            "[x](x.md) [self](note.md) ![p](p.png) [[x]] [y](../y.md) [no](no.md)",
+            "[x](x.md) [self](note.md) ![p](p.png) [[x]] [y](../y.md) [no](no.md) [d](d/)",
         ),
         ("a/x.md", "[n](note.md)"),
         ("a/p.png", ""),
+        ("a/d", ""),
         ("y.md", "x"),
     ]);
     vault.rename("a/note.md", "b/c/note.md");
     vault.work_off();
     assert_eq!(
         vault.text("b/c/note.md"),
-        "[x](../../a/x.md) [self](note.md) ![p](../../a/p.png) [[x]] [y](../../y.md) [no](no.md)"
+        "[x](../../a/x.md) [self](note.md) ![p](../../a/p.png) [[x]] [y](../../y.md) [no](no.md) [d](../../a/d/)"
     );
     assert_eq!(vault.text("a/x.md"), "[n](../b/c/note.md)");
 }
