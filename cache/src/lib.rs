@@ -25,6 +25,7 @@ pub mod trash;
 
 pub use error::{Error, Need, Result};
 pub use pin::Pinning;
+pub use pull::Hint;
 pub use replica::{Options, Replica};
 pub use state::ConflictKind;
 pub use types::*;

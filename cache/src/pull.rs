@@ -15,12 +15,15 @@ mod adopted;
 mod confirm;
 mod diff;
 mod halves;
+mod hinted;
 mod listing;
 mod pace;
 mod peers;
 mod places;
 mod propose;
 mod readers;
+
+pub use hinted::Hint;
 
 use crate::error::Result;
 use crate::replica::Replica;

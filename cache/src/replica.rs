@@ -34,6 +34,7 @@ mod resize;
 mod room;
 mod secret;
 mod store_now;
+mod stored;
 mod syncer;
 mod told;
 mod trial;
@@ -49,6 +50,8 @@ pub(crate) use remote_change::Offer;
 pub use remote_change::{ANNOUNCED_MAX, Announcer, FOREIGN, RemoteChange, RemoteChangeKind};
 pub use report::*;
 pub use secret::SECRET_BYTES;
+pub use stored::{KnownObject, StoredPath, WrittenObject};
+pub(crate) use stored::{Way, follow_path};
 pub(crate) use told::{News as DirectoryNews, ToldDirectory};
 
 use crate::blob::Blobs;
