@@ -11,6 +11,7 @@
 mod gather;
 mod retry;
 mod rewrite;
+mod share;
 mod tidy;
 
 use crate::failure::Failure;
@@ -29,6 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 pub(crate) use rewrite::{LinkRewriter, forget_moves};
+pub(crate) use share::{KeptFrom, Share, ShareStatus, forget};
 pub(crate) use tidy::limit_heaps;
 
 /// How long a change may gather company before it is indexed, while nobody waits for it.
@@ -100,6 +102,7 @@ struct Shared {
     gatherer: Gatherer,
     /// The write-ahead log of the index: once it is on disk, so is what was applied.
     index_log: PathBuf,
+    kept_from: KeptFrom,
     /// Held while the index is changed. Taken before `state`.
     work: Mutex<Work>,
     /// Never held while anything is awaited.
@@ -133,7 +136,7 @@ impl Bridge {
     /// Starts the thread. `index_is_new` says that the index knows nothing of the replica's earlier changes.
     pub(crate) fn start(
         replica: Arc<Replica>,
-        (index, index_path): (Arc<Index>, &Path),
+        (index, index_path, kept_from): (Arc<Index>, &Path, KeptFrom),
         runtime: Handle,
         index_is_new: bool,
     ) -> Result<Bridge, Failure> {
@@ -159,6 +162,7 @@ impl Bridge {
             replica,
             index,
             index_log: log.into(),
+            kept_from,
             work: Mutex::new(work),
             state: Mutex::default(),
             moved: Condvar::new(),
@@ -475,7 +479,9 @@ impl Shared {
             }
             _ => {}
         }
-        self.replica.trim_changes(seq).map_err(|e| e.to_string())?;
+        self.replica
+            .trim_changes(seq.min(self.kept_from.get()))
+            .map_err(|e| e.to_string())?;
         work.trimmed_seq = seq;
         work.flush_due = now + Duration::from_secs(FLUSH_INTERVAL_SECONDS);
         Ok(())

@@ -5,6 +5,7 @@
 
 mod file;
 mod fleet;
+pub(crate) mod index;
 mod memory;
 
 pub(crate) use file::ConfigFile;
@@ -138,6 +139,8 @@ pub(crate) struct MountPlan {
     pub(crate) trash: Option<Duration>,
     /// Store what macOS strews about, too.
     pub(crate) stores_litter: bool,
+    /// The index that all machines share, without its secret.
+    pub(crate) index: Option<String>,
     /// What is kept on this machine without being named.
     pub(crate) pin: Pinning,
     /// Whether the virtual folder is shown; none: there is no such folder.
@@ -178,8 +181,9 @@ pub(crate) struct Places {
     pub(crate) data_home: Option<PathBuf>,
     /// `$XDG_STATE_HOME`.
     pub(crate) state_home: Option<PathBuf>,
-    /// `$NOTEFS_STORE`.
+    /// `$NOTEFS_STORE` and `$NOTEFS_INDEX`.
     pub(crate) store: Option<String>,
+    pub(crate) index: Option<String>,
 }
 
 impl Places {
@@ -196,6 +200,7 @@ impl Places {
             data_home: folder("XDG_DATA_HOME"),
             state_home: folder("XDG_STATE_HOME"),
             store: std::env::var("NOTEFS_STORE").ok().filter(|store| !store.is_empty()),
+            index: index::from_environment(),
         })
     }
 
@@ -262,6 +267,7 @@ fn plan_of(
         poll: args.poll.or(file.poll),
         trash: args.trash.or(file.trash).unwrap_or(TRASH_DEFAULT).0,
         stores_litter: args.litter.or(file.litter) == Some(Litter::Store),
+        index: index::address([&args.index, &places.index, &file.index])?,
         pin: pinning(args.pin.or(file.pin)),
         dot_notefs: args.dot_notefs.or(file.dot_notefs).unwrap_or_default().shown(),
         read_only: args.read_only.or(file.read_only).unwrap_or(false),

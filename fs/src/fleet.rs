@@ -131,6 +131,7 @@ mod tests {
             data_home: None,
             state_home: None,
             store: None,
+            index: None,
         };
         read_fleet(&file, &places).unwrap()
     }

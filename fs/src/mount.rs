@@ -22,11 +22,12 @@ mod pins;
 pub(crate) mod point;
 mod remount;
 mod report;
+mod search;
 mod serve;
 mod signals;
 pub(crate) mod system_mount;
 
-use crate::bridge::{Bridge, LinkRewriter, limit_heaps};
+use crate::bridge::{LinkRewriter, limit_heaps};
 use crate::config::MountPlan;
 use crate::control::protocol::Left;
 use crate::control::registry::{Record, Registry, start_ticks};
@@ -40,8 +41,9 @@ use front_end::FrontEnd;
 use notefs_cache::Replica;
 use notefs_cache::replica::Owed;
 use notefs_cache::store::StoreError;
+use notefs_indexer::SharedAddress;
 use observe::Observed;
-use open::{open_replica, reach_store, start_index, start_rewriter, use_credentials};
+use open::{Indexes, open_replica, reach_store, start_index, start_rewriter, use_credentials};
 use point::Underneath;
 use remount::Remounts;
 use serve::Desk;
@@ -126,7 +128,7 @@ pub(crate) fn run(
     ready: &mut dyn FnMut(Vec<String>) -> Result<(), Failure>,
 ) -> Result<Left, Failure> {
     limit_heaps();
-    use_credentials(plan);
+    let shared = use_credentials(plan)?;
     let signals = Signals::block()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
@@ -137,7 +139,7 @@ pub(crate) fn run(
     let (ends_sender, ends) = sync_channel(ENDS_MAX);
     let (hurry_sender, hurry) = watch::channel(false);
     signals.listen(ends_sender.clone(), hurry_sender)?;
-    let (mut mount, warnings) = Mount::start(plan, runtime, ends_sender.clone())?;
+    let (mut mount, warnings) = Mount::start((plan, shared), runtime, ends_sender.clone())?;
     let end = match ready(warnings) {
         Ok(()) => {
             let observed = mount.observed.clone();
@@ -157,7 +159,7 @@ struct Mount {
     plan: MountPlan,
     runtime: Runtime,
     replica: Arc<Replica>,
-    bridge: Arc<Bridge>,
+    indexes: Indexes,
     rewriter: Option<LinkRewriter>,
     front_end: Arc<FrontEnd>,
     filesystem: Arc<Filesystem>,
@@ -173,7 +175,11 @@ struct Mount {
 
 impl Mount {
     /// Builds everything, the mount itself last but one, so that a refusal leaves nothing mounted.
-    fn start(plan: &MountPlan, runtime: Runtime, ends: SyncSender<End>) -> Result<(Mount, Vec<String>), Failure> {
+    fn start(
+        (plan, shared): (&MountPlan, Option<SharedAddress>),
+        runtime: Runtime,
+        ends: SyncSender<End>,
+    ) -> Result<(Mount, Vec<String>), Failure> {
         let (store, warnings) = reach_store(plan, &runtime)?;
         let store_name = store.name();
         let cache_is_new = !Replica::exists(&plan.cache_dir);
@@ -181,8 +187,8 @@ impl Mount {
         if cache_is_new {
             runtime.block_on(replica.learn_root()).map_err(cache_failure)?;
         }
-        let warnings = care::learn_store(&replica, &runtime, plan.trash, warnings);
-        let (index, bridge) = start_index(plan, &replica, &runtime)?;
+        let mut warnings = care::learn_store(&replica, &runtime, plan.trash, warnings);
+        let indexes = start_index(plan, &replica, shared, &runtime)?;
         let registry = Registry::of_this_user();
         registry.prepare()?;
         let socket = registry.socket_path(&plan.dir)?;
@@ -200,16 +206,16 @@ impl Mount {
         underneath.iter().for_each(Underneath::seal);
         let record = record_of(plan, (store_name, socket), underneath.as_ref());
         registry.add(&record)?;
-        let rewriter = start_rewriter(plan, &replica, (index.clone(), bridge.clone()), &runtime)?;
+        let rewriter = start_rewriter(plan, &replica, &indexes, &runtime)?;
         let remaining = Arc::new(Remaining::default());
-        let parts = (filesystem.clone(), index.clone(), bridge.clone());
-        let observed = Observed::start(parts, &front_end, pages);
+        let observed = Observed::start((filesystem.clone(), indexes.clone()), &front_end, pages);
         let desk = Desk {
             record,
             read_only: plan.read_only,
             replica: replica.clone(),
-            index,
-            bridge: bridge.clone(),
+            index: indexes.index.clone(),
+            bridge: indexes.bridge.clone(),
+            share: indexes.share.clone(),
             runtime: runtime.handle().clone(),
             remaining: remaining.clone(),
             ends: ends.clone(),
@@ -222,7 +228,7 @@ impl Mount {
             plan: plan.clone(),
             runtime,
             replica,
-            bridge,
+            indexes,
             rewriter,
             front_end,
             events: filesystem.events().clone(),
@@ -238,6 +244,7 @@ impl Mount {
         if cache_is_new {
             mount.await_first_listing();
         }
+        warnings.extend(mount.indexes.share.as_ref().and_then(|share| share.first_answer()));
         let (dir, cache) = (plan.dir.display(), plan.cache_dir.display());
         tracing::info!("Mounted {} at {dir} with the cache {cache}", plan.store);
         Ok((mount, warnings))
@@ -290,9 +297,13 @@ impl Mount {
         self.drain(until, hurry.clone());
         let was_busy = self.unmount(*hurry.borrow());
         self.events.end();
-        self.bridge.begin_stop();
+        self.indexes.bridge.begin_stop();
+        let in_a_hurry = *hurry.borrow();
         let owed = self.drain(until, hurry);
-        self.bridge.stop();
+        if let Some(share) = &self.indexes.share {
+            share.stop(in_a_hurry || owed.count > 0);
+        }
+        self.indexes.bridge.stop();
         let names = left_names(&self.replica, owed.count);
         let last_error = care::hindrance(&self.replica.status());
         self.close();

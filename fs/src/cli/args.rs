@@ -174,6 +174,8 @@ pub(crate) enum WaitFor {
     Indexed,
     /// All that is pinned is on this machine.
     Pinned,
+    /// The shared index knows what is stored.
+    Shared,
 }
 
 /// `notefs status`.

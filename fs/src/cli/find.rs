@@ -48,6 +48,12 @@ pub(super) fn search(args: &SearchArgs) -> Outcome {
         output::note(format_args!("There are more (--offset {next})"));
     }
     say_behind(&found.behind);
+    if found.shared {
+        output::note("The shared index has answered, too");
+    }
+    if let Some(error) = &found.shared_error {
+        output::note(output::printable(error));
+    }
     if found.hits.is_empty() {
         output::note(format_args!("Nothing found for `{}`", output::printable(&search.query)));
         return Ok(EXIT_FAILED);

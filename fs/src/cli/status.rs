@@ -7,7 +7,7 @@ use super::units::{show_bytes, show_count, show_ms, show_things};
 use super::{Outcome, find_mount, knowledge, output, wait};
 use crate::control::client;
 use crate::control::fleet_record::FleetRecord;
-use crate::control::protocol::{Answer, FileReport, MountStatus, Request};
+use crate::control::protocol::{Answer, FileReport, MountStatus, Request, SharedIndexed};
 use crate::control::registry::{Record, Registry, absolute};
 use crate::failure::{EXIT_FAILED, Failure};
 use std::path::Path;
@@ -183,6 +183,9 @@ fn mount_block(status: &MountStatus) -> String {
         .into_iter()
         .for_each(|(name, value)| add(name, value));
     add("indexed", indexed_line(status));
+    if let Some(shared) = &status.shared {
+        add("shared", shared_line(shared));
+    }
     add(
         "cache",
         format!(
@@ -289,6 +292,22 @@ fn indexed_line(status: &MountStatus) -> String {
     }
     if let Some(error) = &indexed.last_error {
         line.push_str(&format!("; {error}"));
+    }
+    line
+}
+
+/// The index of all machines.
+fn shared_line(shared: &SharedIndexed) -> String {
+    let mut line = format!("in {}", shared.address);
+    if !shared.compared {
+        line.push_str(", not compared with all notes yet");
+    }
+    if shared.owed > 0 {
+        line.push_str(&format!(", {} to go", show_things(shared.owed, "note")));
+    }
+    if let Some(away_ms) = shared.away_ms {
+        let error = shared.last_error.as_deref().unwrap_or("it does not answer");
+        line.push_str(&format!("; for {}: {error}", show_ms(away_ms)));
     }
     line
 }

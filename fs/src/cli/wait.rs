@@ -40,6 +40,7 @@ pub(super) fn wait(record: &Record, step: WaitFor, path: Option<Vec<u8>>, timeou
         WaitFor::Stored => (WaitStep::Stored, "Storing"),
         WaitFor::Indexed => (WaitStep::Indexed, "Indexing"),
         WaitFor::Pinned => (WaitStep::Pinned, "Fetching"),
+        WaitFor::Shared => (WaitStep::Shared, "Sharing"),
     };
     let request = Request::Wait {
         step,

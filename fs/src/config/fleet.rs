@@ -126,6 +126,7 @@ mod tests {
             data_home: None,
             state_home: None,
             store: None,
+            index: None,
         };
         mounts_of(text, parse_table(text)?, Path::new("/etc/notefs"), &places)
     }

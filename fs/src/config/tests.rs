@@ -12,6 +12,7 @@ fn places() -> Places {
         data_home: None,
         state_home: None,
         store: None,
+        index: None,
     }
 }
 

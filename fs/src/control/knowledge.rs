@@ -47,6 +47,8 @@ impl Search {
             "mountpoint": record.mountpoint,
             "complete": found.behind.is_complete(),
             "behind": found.behind,
+            "from": if found.shared { "shared" } else { "local" },
+            "shared_error": found.shared_error,
             "next_offset": found.has_more.then(|| self.offset + self.limit),
             "hits": hits,
         })

@@ -134,6 +134,8 @@ pub(crate) enum WaitStep {
     Indexed,
     /// All that is pinned is on this machine.
     Pinned,
+    /// The shared index knows what is stored.
+    Shared,
 }
 
 /// One line from the daemon.
@@ -298,6 +300,12 @@ pub(crate) struct Found {
     pub(crate) hits: Vec<Value>,
     /// There are more.
     pub(crate) has_more: bool,
+    /// The shared index answered, too, since the index of this machine is behind.
+    #[serde(default)]
+    pub(crate) shared: bool,
+    /// Why it did not.
+    #[serde(default)]
+    pub(crate) shared_error: Option<String>,
 }
 
 /// Rows of the index as it describes them.
@@ -329,6 +337,9 @@ pub(crate) struct MountStatus {
     pub(crate) weaker: Vec<String>,
     pub(crate) in_flight: u64,
     pub(crate) indexed: Indexed,
+    /// The index of all machines, if there is one.
+    #[serde(default)]
+    pub(crate) shared: Option<SharedIndexed>,
     pub(crate) cache: CacheUse,
     #[serde(default)]
     pub(crate) pinned: Pinned,
@@ -379,6 +390,22 @@ pub(crate) struct Indexed {
     pub(crate) behind: u64,
     pub(crate) backlog: u64,
     pub(crate) notes: u64,
+    pub(crate) last_error: Option<String>,
+}
+
+/// What the shared index sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SharedIndexed {
+    /// Where it is, without secrets.
+    pub(crate) address: String,
+    /// Notes and changes of which it may not know.
+    pub(crate) behind: u64,
+    /// Notes among them that are known to be owed.
+    pub(crate) owed: u64,
+    /// All notes were compared with it once.
+    pub(crate) compared: bool,
+    /// For how long it has not done what it was asked for.
+    pub(crate) away_ms: Option<u64>,
     pub(crate) last_error: Option<String>,
 }
 

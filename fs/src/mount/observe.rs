@@ -4,12 +4,12 @@
 //! the replica, the index) nor HTTP (`metrics/server.rs`). Nothing here touches the mount, and nothing tells names of notes.
 
 use super::front_end::FrontEnd;
-use crate::bridge::{Bridge, IndexProgress};
+use super::open::Indexes;
+use crate::bridge::{IndexProgress, ShareStatus};
 use crate::filesystem::{Filesystem, Operation};
 use crate::metrics::server::{Bound, Pages, serve};
 use crate::metrics::text::Page;
 use notefs_cache::replica::ReplicaStatus;
-use notefs_indexer::Index;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -17,8 +17,7 @@ use std::sync::{Arc, Weak};
 /// What is looked at.
 pub(super) struct Observed {
     filesystem: Arc<Filesystem>,
-    index: Arc<Index>,
-    bridge: Arc<Bridge>,
+    indexes: Indexes,
     /// Weak: who scrapes must not keep a mount.
     front_end: Mutex<Weak<FrontEnd>>,
     ending: AtomicBool,
@@ -27,15 +26,14 @@ pub(super) struct Observed {
 impl Observed {
     /// Looks at a mount, and tells of it where that is asked for.
     pub(super) fn start(
-        (filesystem, index, bridge): (Arc<Filesystem>, Arc<Index>, Arc<Bridge>),
+        (filesystem, indexes): (Arc<Filesystem>, Indexes),
         front_end: &Arc<FrontEnd>,
         pages: Option<Bound>,
     ) -> Arc<Observed> {
         let runtime = filesystem.runtime().clone();
         let observed = Arc::new(Observed {
             filesystem,
-            index,
-            bridge,
+            indexes,
             front_end: Mutex::new(Arc::downgrade(front_end)),
             ending: AtomicBool::new(false),
         });
@@ -113,8 +111,11 @@ impl Pages for Observed {
         let serving = f64::from(self.is_serving());
         page.gauge("notefs_serving", "Whether programs are served: 1 or 0.", serving);
         ladder(&mut page, &status);
-        let notes = self.index.note_count().unwrap_or(0);
-        index(&mut page, &self.bridge.progress(), notes);
+        let notes = self.indexes.index.note_count().unwrap_or(0);
+        index(&mut page, &self.indexes.bridge.progress(), notes);
+        if let Some(share) = &self.indexes.share {
+            shared_index(&mut page, &share.status());
+        }
         store(&mut page, &status);
         self.operations(&mut page);
         page.into_text()
@@ -123,7 +124,7 @@ impl Pages for Observed {
     fn readiness(&self, indexed: bool) -> (bool, String) {
         let ending = self.ending.load(Ordering::Acquire);
         let serving = self.is_serving() && !ending;
-        let progress = self.bridge.progress();
+        let progress = self.indexes.bridge.progress();
         let unlisted = self.filesystem.replica().unlisted_directories();
         let complete = progress.behind() == 0 && progress.backlog == 0 && unlisted == 0;
         let words = format!("serving: {serving}\nending: {ending}\nindexed: {complete}\n");
@@ -210,6 +211,20 @@ fn index(page: &mut Page, progress: &IndexProgress, notes: u64) {
         "notefs_index_failing",
         "Whether the index cannot be brought up to date: 1 or 0.",
         failing,
+    );
+}
+
+/// The index of all machines.
+fn shared_index(page: &mut Page, status: &ShareStatus) {
+    page.gauge(
+        "notefs_shared_index_behind_notes",
+        "Notes and changes of which the shared index may not know.",
+        status.left() as f64,
+    );
+    page.gauge(
+        "notefs_shared_index_away_seconds",
+        "For how long the shared index has not done what it was asked for; 0 if it does.",
+        status.away_ms.unwrap_or(0) as f64 / 1e3,
     );
 }
 

@@ -3,13 +3,13 @@
 //! Owns the first question to the store, and what is done when one of them cannot be used. Does not own the order (`mount.rs`).
 
 use super::{cache_failure, store_failure};
-use crate::bridge::{Bridge, LinkRewriter, forget_moves, index_failure};
-use crate::config::MountPlan;
+use crate::bridge::{self, Bridge, KeptFrom, LinkRewriter, Share, forget_moves, index_failure};
+use crate::config::{MountPlan, index};
 use crate::failure::Failure;
 use notefs_cache::clock::SystemClock;
 use notefs_cache::store::{Store, StoreUrl, open_store, preflight};
 use notefs_cache::{Options, Replica};
-use notefs_indexer::{Index, IndexError, is_note};
+use notefs_indexer::{Index, IndexError, SharedAddress, is_note};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,16 +22,25 @@ const PREFLIGHT_DEADLINE_SECONDS: u64 = 30;
 /// Longest wait for the bucket on behalf of one operation of a program.
 const REMOTE_DEADLINE_SECONDS: u64 = 30;
 
-/// The keys of a file that was named win over those of the environment, and no child sees these.
-pub(super) fn use_credentials(plan: &MountPlan) {
-    let Some(file) = &plan.credentials_file else { return };
+/// The keys of a file that was named win over those of the environment, and no child sees these. Answers where the shared index is, if there
+/// is one, with what opens it.
+pub(super) fn use_credentials(plan: &MountPlan) -> Result<Option<SharedAddress>, Failure> {
+    let file = plan.credentials_file.as_deref();
+    let index = plan.index.as_ref().map(|planned| index::with_secret(planned, file));
     // SAFETY: no other thread is there yet, as `run` demands.
+    unsafe {
+        std::env::remove_var(index::ADDRESS_VARIABLE);
+        std::env::remove_var(index::TOKEN_VARIABLE);
+    }
+    let Some(file) = file else { return index.transpose() };
+    // SAFETY: as above.
     unsafe {
         for name in crate::daemon::KEY_VARIABLES {
             std::env::remove_var(name);
         }
         std::env::set_var("AWS_SHARED_CREDENTIALS_FILE", file);
     }
+    index.transpose()
 }
 
 pub(super) fn open_replica(
@@ -69,9 +78,10 @@ fn follow_moves(plan: &MountPlan, replica: &Replica) {
 pub(super) fn start_rewriter(
     plan: &MountPlan,
     replica: &Arc<Replica>,
-    parts: (Arc<Index>, Arc<Bridge>),
+    indexes: &Indexes,
     runtime: &Runtime,
 ) -> Result<Option<LinkRewriter>, Failure> {
+    let parts = (indexes.index.clone(), indexes.bridge.clone());
     let start = || LinkRewriter::start(replica.clone(), parts, runtime.handle().clone());
     rewrites_links(plan).then(start).transpose()
 }
@@ -117,17 +127,62 @@ pub(super) fn reach_store(plan: &MountPlan, runtime: &Runtime) -> Result<(Arc<dy
     })
 }
 
-/// Opens the index and starts the bridge that keeps it current.
+/// What makes notes findable.
+#[derive(Clone)]
+pub(super) struct Indexes {
+    pub(super) index: Arc<Index>,
+    pub(super) bridge: Arc<Bridge>,
+    /// The index of all machines, if there is one.
+    pub(super) share: Option<Arc<Share>>,
+}
+
+/// Opens the index, and starts the bridge that keeps it current and the share that tells others.
 pub(super) fn start_index(
     plan: &MountPlan,
     replica: &Arc<Replica>,
+    shared: Option<SharedAddress>,
     runtime: &Runtime,
-) -> Result<(Arc<Index>, Arc<Bridge>), Failure> {
+) -> Result<Indexes, Failure> {
     let (index, path, is_new) = open_index(&plan.cache_dir)?;
     let index = Arc::new(index);
-    let handle = runtime.handle().clone();
-    let bridge = Bridge::start(replica.clone(), (index.clone(), &path), handle, is_new)?;
-    Ok((index, Arc::new(bridge)))
+    let (kept_from, position) = (KeptFrom::default(), path.with_extension("shared"));
+    let share = match shared {
+        Some(address) => {
+            let place = (address, vault_of(&plan.store));
+            let share = Share::start(
+                replica.clone(),
+                place,
+                (position, kept_from.clone()),
+                runtime.handle().clone(),
+            )?;
+            Some(Arc::new(share))
+        }
+        None => {
+            bridge::forget(&position);
+            None
+        }
+    };
+    let bridge = Bridge::start(
+        replica.clone(),
+        (index.clone(), &path, kept_from),
+        runtime.handle().clone(),
+        is_new,
+    )?;
+    Ok(Indexes {
+        index,
+        bridge: Arc::new(bridge),
+        share,
+    })
+}
+
+/// What all machines of a vault call it: its bucket and prefix, by whatever address they reach it.
+fn vault_of(store: &str) -> String {
+    store
+        .split('?')
+        .next()
+        .unwrap_or(store)
+        .trim_end_matches('/')
+        .to_owned()
 }
 
 /// Opens the index. It can always be made anew from the notes, so one that cannot be used is moved aside.
@@ -150,5 +205,20 @@ fn open_index(cache_dir: &Path) -> Result<(Index, PathBuf, bool), Failure> {
             Ok((Index::open(&path).map_err(index_failure)?, path, true))
         }
         Err(error) => Err(index_failure(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vault_is_the_same_by_every_address_of_its_store() {
+        let here = vault_of("s3://notes/team?endpoint=http://127.0.0.1:9000&region=eu");
+        assert_eq!(
+            (here.as_str(), vault_of("s3://notes/team/")),
+            ("s3://notes/team", here.clone())
+        );
+        assert_ne!(vault_of("s3://notes"), here);
     }
 }

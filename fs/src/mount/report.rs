@@ -2,10 +2,10 @@
 //!
 //! Owns the translation from the replica's and the index's own reports. Owns no numbers and no wording.
 
-use crate::bridge::IndexProgress;
+use crate::bridge::{IndexProgress, ShareStatus};
 use crate::control::protocol::{
     Behind, CacheUse, ConflictRow, FileReport, HeldChange, Indexed, LastError, MountStatus, Owed, Peer, Pull, Requests,
-    SkippedKey, Synced, Written,
+    SharedIndexed, SkippedKey, Synced, Written,
 };
 use crate::control::registry::Record;
 use notefs_cache::ConflictKind;
@@ -45,6 +45,7 @@ pub(super) fn mount_status(record: &Record, replica: ReplicaStatus, index: Index
             notes,
             last_error: index.last_error,
         },
+        shared: None,
         cache: CacheUse {
             bytes: replica.cache_bytes,
             limit_bytes: replica.cache_limit_bytes,
@@ -136,6 +137,18 @@ pub(super) fn file_report(file: FileStatus, indexed: bool) -> FileReport {
         owed_for_ms: file.owed_for_ms,
         indexed,
         last_error: file.last_error,
+    }
+}
+
+/// The index of all machines.
+pub(super) fn shared(share: ShareStatus) -> SharedIndexed {
+    SharedIndexed {
+        behind: share.left(),
+        address: share.address,
+        owed: share.owed,
+        compared: share.compared,
+        away_ms: share.away_ms,
+        last_error: share.last_error,
     }
 }
 

@@ -4,17 +4,16 @@
 //! Every wait here is bounded by the request, reports progress, and ends when nobody waits for it any more.
 
 use super::{End, Remaining, left_names, report};
-use crate::bridge::{Bridge, index_failure};
-use crate::control::protocol::{Answer, Behind, Found, IndexRows, Progress, Reply, Request, WaitStep};
+use crate::bridge::{Bridge, Share, index_failure};
+use crate::control::protocol::{Answer, Behind, IndexRows, Progress, Reply, Request, WaitStep};
 use crate::control::registry::Record;
 use crate::control::server::{Asker, Handler};
 use crate::events::{Events, Next};
 use crate::failure::Failure;
 use notefs_cache::{Attr, Error, Replica, Step};
-use notefs_indexer::{Hit, Index, IndexError, is_note};
+use notefs_indexer::{Index, IndexError, is_note};
 use serde::Serialize;
 use serde_json::Value;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -29,12 +28,6 @@ pub(super) const POLL_MS: u64 = 100;
 /// How often one path may need something from the bucket.
 const NEEDS_MAX: usize = 64;
 
-/// Hits looked at to find those below one folder.
-const HITS_SCANNED_MAX: usize = 10_000;
-
-/// Hits asked for at once.
-const HITS_PAGE: usize = 500;
-
 /// How long after its own deadline the end of a mount may take before its asker gives up.
 const END_GRACE_SECONDS: u64 = 120;
 
@@ -48,6 +41,7 @@ pub(super) struct Desk {
     pub(super) replica: Arc<Replica>,
     pub(super) index: Arc<Index>,
     pub(super) bridge: Arc<Bridge>,
+    pub(super) share: Option<Arc<Share>>,
     pub(super) runtime: Handle,
     pub(super) remaining: Arc<Remaining>,
     pub(super) ends: SyncSender<End>,
@@ -66,6 +60,7 @@ impl Handler for Desk {
                     (WaitStep::Stored, Some(path)) => self.wait_file_stored(&path, until, asker),
                     (WaitStep::Indexed, _) => Ok(self.wait_indexed(until, asker)),
                     (WaitStep::Pinned, _) => Ok(self.wait_pinned(until, asker)),
+                    (WaitStep::Shared, _) => self.wait_shared(until, asker),
                 }
             }
             Request::Search {
@@ -111,6 +106,7 @@ impl Desk {
         Ok(Answer::Status(Box::new(crate::control::protocol::MountStatus {
             read_only: self.read_only,
             moves: self.replica.recorded_move_count().unwrap_or(0),
+            shared: self.share.as_ref().map(|share| report::shared(share.status())),
             weaker: crate::promises::weaker(self.replica.trial()),
             ..status
         })))
@@ -252,44 +248,6 @@ impl Desk {
     pub(super) fn catch_up(&self) {
         self.bridge
             .catch_up(self.replica.written_seq(), Duration::from_millis(CATCH_UP_DEADLINE_MS));
-    }
-
-    /// The hits of these places among all below a folder.
-    fn search(&self, query: &str, places: Range<usize>, below: &[u8]) -> Result<Answer, Failure> {
-        self.catch_up();
-        let behind = self.behind();
-        let prefix = [below, b"/"].concat();
-        let inside = |hit: &Hit| below.is_empty() || hit.path_bytes.starts_with(&prefix);
-        // One more than wanted, to know whether there are more.
-        let wanted = places.len() + 1;
-        let (first, page) = if below.is_empty() {
-            (places.start, wanted)
-        } else {
-            (0, HITS_PAGE)
-        };
-        let mut skip = places.start - first;
-        let mut hits = Vec::new();
-        for offset in (first..first.saturating_add(HITS_SCANNED_MAX)).step_by(page) {
-            let found = self.index.search(query, page, offset).map_err(index_failure)?;
-            let is_last = found.len() < page;
-            for hit in found.into_iter().filter(inside) {
-                if skip > 0 {
-                    skip -= 1;
-                } else {
-                    hits.push(hit);
-                }
-            }
-            if is_last || hits.len() >= wanted {
-                break;
-            }
-        }
-        let has_more = hits.len() >= wanted;
-        hits.truncate(places.len());
-        Ok(Answer::Found(Found {
-            behind,
-            hits: hits.iter().map(row).collect(),
-            has_more,
-        }))
     }
 
     fn rows<T: Serialize>(&self, ask: impl Fn(&Index) -> Result<Vec<T>, IndexError>) -> Result<IndexRows, Failure> {

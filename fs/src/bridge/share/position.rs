@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A longer file is none of ours.
@@ -52,7 +53,9 @@ impl PositionFile {
             return Ok(());
         }
         let draft = self.path.with_extension("shared.draft");
-        let mut file = std::fs::File::create(&draft)?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&draft)?;
         file.write_all(&serde_json::to_vec(position)?)?;
         std::fs::rename(&draft, &self.path)?;
         self.written = Some(position.clone());

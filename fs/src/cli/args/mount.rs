@@ -114,6 +114,7 @@ Examples:
   notefs mount --write-back 250ms --cache-size 2G s3://my-bucket ~/notes
   notefs mount --config /etc/notefs/team.toml --foreground
   notefs mount --durability stored s3://my-bucket ~/notes
+  notefs mount --index libsql://notes-me.turso.io s3://my-bucket ~/notes
   notefs mount --fleet /etc/notefs/fleet.toml"
 )]
 pub(crate) struct MountArgs {
@@ -160,6 +161,12 @@ pub(crate) struct MountArgs {
         hide_env = true
     )]
     pub(crate) litter: Option<Litter>,
+
+    /// A database that all machines of the vault search, beside each one's own index: libsql://HOST, http://HOST:PORT of
+    /// sqld, or postgres://USER@HOST/DATABASE. Its token comes from NOTEFS_INDEX_TOKEN or a credentials file; NOTEFS_INDEX
+    /// may hold the address with it. [default: none]
+    #[arg(long, value_name = "URL|off")]
+    pub(crate) index: Option<String>,
 
     /// What is kept on this machine, to be read while the store is away, beside what `notefs pin` names [default: notes]
     #[arg(long, value_enum, value_name = "WHAT", env = "NOTEFS_PIN", hide_env = true)]
