@@ -24,7 +24,7 @@ const EDITS: usize = 40;
 fn machine(store: &Store, index: &str, more: &[&str]) -> Result<Mount> {
     let options = MountOptions {
         env: vec![("NOTEFS_INDEX".to_owned(), index.to_owned())],
-        ..MountOptions::args(&[&["--write-back", "100ms", "--poll", "1s"], more].concat())
+        ..MountOptions::args(&[&["--write-back", "100ms", "--poll", "1s"][..], more].concat())
     };
     Mount::start_with(store, options)
 }
