@@ -55,7 +55,7 @@ pub(crate) struct ConfigFile {
 }
 
 /// The keys, in the order in which a hint tells them.
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 28] = [
     "store",
     "dir",
     "cache",

@@ -124,11 +124,12 @@ mod tests {
     #[test]
     fn the_command_line_wins_and_off_is_none() {
         let (one, two) = (named("libsql://one.example"), named("postgres://me@two.example/notes"));
+        let off = named("off");
         let address = |line, environment, file| address([line, environment, file]).unwrap();
         assert_eq!(address(&one, &two, &None), one);
         assert_eq!(address(&None, &two, &one), two);
         assert_eq!(address(&None, &None, &one), one);
-        assert_eq!(address(&named("off"), &two, &one), None);
+        assert_eq!(address(&off, &two, &one), None);
         assert_eq!(address(&None, &None, &None), None);
     }
 
