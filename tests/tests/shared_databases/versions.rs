@@ -1,5 +1,7 @@
 //! Writers that meet: whatever the order, the same version of a note stands, and each change is seen once.
 
+use std::io::Write as _;
+
 use anyhow::{Context, Result, ensure};
 use notefs_indexer::{SharedChange, SharedIndex};
 
@@ -11,46 +13,48 @@ async fn standing(index: &SharedIndex, path: &[u8]) -> Result<(String, bool)> {
     Ok((row.version.etag, row.gone))
 }
 
+/// Etag, time, and what it was made from.
+type Side = (&'static str, i64, Option<&'static str>);
+/// What tells, which loses, and which wins.
+const PAIRS: [(&str, Side, Side); 7] = [
+    (
+        "made from the other, at the same time",
+        ("e1", 5_000, None),
+        ("e0", 5_000, Some("e1")),
+    ),
+    (
+        "made from the other, by a clock a little behind",
+        ("e1", 5_000, None),
+        ("e0", 4_000, Some("e1")),
+    ),
+    (
+        "later by the store's clock",
+        ("e9", 5_000, None),
+        ("e1", 6_000, Some("e5")),
+    ),
+    ("a tie", ("e1", 5_000, None), ("e2", 5_000, None)),
+    (
+        "both made from the same",
+        ("e2", 5_000, Some("e1")),
+        ("e3", 6_000, Some("e1")),
+    ),
+    (
+        "an etag that came back",
+        ("e2", 100_000, Some("e1")),
+        ("e1", 200_000, Some("e2")),
+    ),
+    (
+        "an etag that came back over two",
+        ("e2", 100_000, Some("e1")),
+        ("e1", 200_000, Some("e3")),
+    ),
+];
+
 /// Two writers with handles of their own, in both orders: the one that is expected stands, with its text.
 pub(crate) async fn writers_in_both_orders(url: &str) -> Result<()> {
     let first = open(url, "orders").await?;
     let second = open(url, "orders").await?;
-    // (loses, wins): etag, time, and what it was made from.
-    type Side = (&'static str, i64, Option<&'static str>);
-    let pairs: [(&str, Side, Side); 7] = [
-        (
-            "made from the other, at the same time",
-            ("e1", 5_000, None),
-            ("e0", 5_000, Some("e1")),
-        ),
-        (
-            "made from the other, by a clock a little behind",
-            ("e1", 5_000, None),
-            ("e0", 4_000, Some("e1")),
-        ),
-        (
-            "later by the store's clock",
-            ("e9", 5_000, None),
-            ("e1", 6_000, Some("e5")),
-        ),
-        ("a tie", ("e1", 5_000, None), ("e2", 5_000, None)),
-        (
-            "both made from the same",
-            ("e2", 5_000, Some("e1")),
-            ("e3", 6_000, Some("e1")),
-        ),
-        (
-            "an etag that came back",
-            ("e2", 100_000, Some("e1")),
-            ("e1", 200_000, Some("e2")),
-        ),
-        (
-            "an etag that came back over two",
-            ("e2", 100_000, Some("e1")),
-            ("e1", 200_000, Some("e3")),
-        ),
-    ];
-    for (at, (what, loses, wins)) in pairs.iter().enumerate() {
+    for (at, (what, loses, wins)) in PAIRS.iter().enumerate() {
         for wins_first in [true, false] {
             let path = format!("{at}-{wins_first}.md").into_bytes();
             let change = |(etag, stored_ms, replaces): &Side, writer: &str| {
@@ -224,7 +228,7 @@ pub(crate) async fn random_orders(url: &str) -> Result<()> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(1, |now| u64::from(now.subsec_nanos()) + 1)
     });
-    eprintln!("NOTEFS_TEST_SEED={seed}");
+    writeln!(std::io::stderr(), "NOTEFS_TEST_SEED={seed}")?;
     let mut random = Random(seed);
     let mut changes: Vec<SharedChange> = (0..120)
         .map(|_| {

@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_query_is_quoted_lexemes() {
         let wanted = |text: &str| wanted(&parse(text)).unwrap_or_default();
-        assert_eq!(wanted("\"a b\" né"), "('a' <-> 'b') & ('ne')");
+        assert_eq!(wanted("\"a b\" né"), "('a' <-> 'b') & ('ne':*)");
         assert_eq!(wanted("title:foo* -bar x"), "('foo':*A) & ('x')");
         assert_eq!(wanted("'a'|b & !c:*"), "('a' <-> 'b') & ('c')");
         assert_eq!(wanted("日"), "('日':*)");
