@@ -1,7 +1,7 @@
-//! An agent: the real `notefs mcp` as a child, and JSON-RPC over its standard input and output.
+//! An agent: the real `notefs mcp`, or another server of the protocol, as a child, and JSON-RPC over its standard input and output.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{ChildStdin, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,10 +28,17 @@ impl Agent {
     pub fn start(mount: &Mount, args: &[&str]) -> Result<Agent> {
         let mut command = mount.notefs().command(["mcp"])?;
         command.args(args).arg(mount.dir());
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
+        let (agent, welcome) = Agent::of(command)?;
+        ensure!(
+            welcome["serverInfo"]["name"] == "notefs" && welcome["protocolVersion"] == REVISION,
+            "the server said {welcome}"
+        );
+        Ok(agent)
+    }
+
+    /// Starts any server and shakes hands with it; the client, and how it was welcomed.
+    pub fn of(mut command: Command) -> Result<(Agent, Value)> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut server = process::spawn(command)?;
         let (input, output) = server.take_pipes()?;
         // A thread reads, so that waiting for an answer can end.
@@ -52,12 +59,8 @@ impl Agent {
         let client = json!({"name": "notefs-tests", "version": "0"});
         let hello = json!({"protocolVersion": REVISION, "capabilities": {}, "clientInfo": client});
         let welcome = agent.request("initialize", hello)?;
-        ensure!(
-            welcome["serverInfo"]["name"] == "notefs" && welcome["protocolVersion"] == REVISION,
-            "the server said {welcome}"
-        );
         agent.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))?;
-        Ok(agent)
+        Ok((agent, welcome))
     }
 
     /// Sends one message.

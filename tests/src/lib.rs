@@ -5,6 +5,7 @@
 //! client of their own. The binary is found through `NOTEFS_BIN`, else in the target directory's `release` folder.
 
 pub mod agent;
+pub mod basic_memory;
 pub mod command;
 pub mod container;
 pub mod endless;
@@ -18,6 +19,7 @@ pub mod pair;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod rclone;
 pub mod register;
 pub mod requests;
 pub mod rounds;

@@ -213,7 +213,7 @@ pub fn tool(name: &str) -> Result<std::path::PathBuf> {
     let dev_dir = std::env::var_os("NOTEFS_DEV_DIR").map(Into::into);
     let dev_dir: std::path::PathBuf = dev_dir.unwrap_or_else(|| cache.unwrap_or_else(home).join("notefs-dev"));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let own = [dev_dir.join("venv/bin"), dev_dir.join("cargo/bin")];
+    let own = ["venv/bin", "cargo/bin", "basic-memory/bin"].map(|below| dev_dir.join(below));
     let folders = own.into_iter().chain(std::env::split_paths(&path));
     folders
         .map(|folder| folder.join(name))

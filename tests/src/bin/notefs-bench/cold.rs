@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use notefs_tests::process::shell;
+use notefs_tests::rclone::Rclone;
 use notefs_tests::vault::{self, VaultFile};
 use notefs_tests::{Mount, Proxy, Store};
 
-use crate::rclone::Rclone;
 use crate::table::Table;
 use crate::{Column, timed};
 

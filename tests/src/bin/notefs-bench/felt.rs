@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use notefs_tests::inotify::Inotify;
+use notefs_tests::rclone::Rclone;
 use notefs_tests::s3::S3Client;
 use notefs_tests::{Mount, MountOptions, Proxy, Store, wait_until};
 use serde_json::{Value, json};
 
 use crate::juicefs::JuiceFs;
-use crate::rclone::Rclone;
 
 const LATENCY: Duration = Duration::from_millis(20);
 

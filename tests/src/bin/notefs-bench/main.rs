@@ -8,7 +8,6 @@ mod cold;
 mod felt;
 mod juicefs;
 mod large;
-mod rclone;
 mod requests;
 mod search;
 mod table;
@@ -17,9 +16,9 @@ mod warm;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use notefs_tests::rclone::Rclone;
 use notefs_tests::{Mount, MountOptions, Store, scratch};
 
-use rclone::Rclone;
 use table::Table;
 
 /// The contenders, as the columns of the table.

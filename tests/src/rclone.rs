@@ -4,26 +4,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::process::{self, Guarded, tool, wait_until};
+use crate::s3::S3Client;
+use crate::scratch;
 use anyhow::{Context, Result};
-use notefs_tests::process::{self, Guarded, tool, wait_until};
-use notefs_tests::s3::S3Client;
-use notefs_tests::scratch;
 
 /// A running mount.
 #[derive(Debug)]
-pub(crate) struct Rclone {
+pub struct Rclone {
     dir: PathBuf,
     daemon: Option<Guarded>,
 }
 
 impl Rclone {
     /// Mounts a bucket in a fresh folder with a fresh cache.
-    pub(crate) fn start(bucket: &S3Client) -> Result<Rclone> {
+    pub fn start(bucket: &S3Client) -> Result<Rclone> {
         Rclone::start_with(bucket, &[])
     }
 
     /// The same with further options.
-    pub(crate) fn start_with(bucket: &S3Client, args: &[&str]) -> Result<Rclone> {
+    pub fn start_with(bucket: &S3Client, args: &[&str]) -> Result<Rclone> {
         let home = scratch::folder("rclone")?;
         let dir = home.join("notes");
         std::fs::create_dir(&dir)?;
@@ -71,7 +71,7 @@ impl Rclone {
     }
 
     /// Where it is mounted.
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         &self.dir
     }
 }

@@ -1,0 +1,186 @@
+//! The real Basic Memory in a plain folder, on notefs and on `rclone mount`, or in any folder that is named: the same steps each
+//! time, which pass or tell why not, and how long they take. What ends up in each folder is compared with the plain one.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
+
+mod bulk;
+mod commands;
+mod edits;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use notefs_tests::basic_memory::{BasicMemory, course, texts};
+use notefs_tests::rclone::Rclone;
+use notefs_tests::{Mount, MountOptions, Store, scratch, wait_until};
+
+use report::{Report, Table};
+
+const USAGE: &str = "usage: scripts/basic-memory [DIR [--elsewhere DIR]] [--notes N]";
+
+/// The one project of each user.
+const PROJECT: &str = "notes";
+
+/// What to try.
+struct Plan {
+    folder: Option<PathBuf>,
+    elsewhere: Option<PathBuf>,
+    notes: usize,
+}
+
+/// A folder to try, and the same as another machine has it.
+struct Place<'a> {
+    folder: &'a Path,
+    elsewhere: Option<&'a Path>,
+}
+
+fn plan() -> Result<Plan> {
+    let mut plan = Plan {
+        folder: None,
+        elsewhere: None,
+        notes: 500,
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{arg} needs a value; {USAGE}"));
+        match arg.as_str() {
+            "--notes" => plan.notes = value()?.parse().context("--notes takes a number")?,
+            "--elsewhere" => plan.elsewhere = Some(PathBuf::from(value()?).canonicalize()?),
+            _ if arg.starts_with('-') || plan.folder.is_some() => bail!("unknown argument {arg}; {USAGE}"),
+            _ => plan.folder = Some(Path::new(&arg).canonicalize().with_context(|| arg.clone())?),
+        }
+    }
+    ensure!(
+        plan.elsewhere.is_none() || plan.folder.is_some(),
+        "--elsewhere needs DIR; {USAGE}"
+    );
+    Ok(plan)
+}
+
+/// All steps in one folder. A step that fails does not end them.
+fn steps(place: &Place<'_>, notes: usize, report: &mut Report) -> Result<()> {
+    let user = BasicMemory::new()?;
+    commands::run(&user, place.folder, report);
+    let mut server = user.serve().context("the server does not start")?;
+    for (number, (tool, arguments)) in course::calls().into_iter().chain(course::more_edits()).enumerate() {
+        let operation = arguments["operation"].as_str().unwrap_or_default();
+        report.step(&format!("mcp {:>2}: {tool} {operation}", number + 1), || {
+            server.call(PROJECT, tool, &arguments).map(drop)
+        });
+    }
+    for (query, files) in course::ANSWERS {
+        report.step(&format!("mcp search {query}"), || server.finds(PROJECT, query, files));
+    }
+    edits::run(&mut server, place, report);
+    bulk::two_servers(&user, &mut server, place.folder, report)?;
+    server.end()?;
+    bulk::import(&user, place.folder, notes, report);
+    Ok(())
+}
+
+/// One place from an empty folder to its figures; what is in it at last.
+fn tried(name: &str, place: &Place<'_>, notes: usize, table: &mut Table) -> Result<BTreeMap<String, String>> {
+    let mut report = Report::new(name);
+    if let Err(error) = steps(place, notes, &mut report) {
+        report.step("the course goes on", || Err(error));
+    }
+    let held = texts(place.folder)?;
+    let plain = table.plain_texts();
+    if let Some(plain) = plain {
+        report.step("notes equal those of the plain folder", || same(plain, &held));
+    }
+    if let Some(elsewhere) = place.elsewhere.filter(|elsewhere| *elsewhere != place.folder) {
+        report.step("the other machine has the same notes", || {
+            wait_until("same notes elsewhere", edits::PATIENCE, || match texts(elsewhere) {
+                Ok(there) if there == held => Ok(()),
+                Ok(there) => same(&held, &there).map_err(|error| format!("{error:#}")),
+                Err(error) => Err(format!("{error:#}")),
+            })
+        });
+    }
+    table.add(report);
+    Ok(held)
+}
+
+fn same(plain: &BTreeMap<String, String>, held: &BTreeMap<String, String>) -> Result<()> {
+    let names = plain.keys().chain(held.keys());
+    let different: Vec<&String> = names.filter(|name| plain.get(*name) != held.get(*name)).collect();
+    ensure!(
+        different.is_empty(),
+        "{} of {} notes differ: {:?}",
+        different.len(),
+        plain.len(),
+        &different[..different.len().min(4)]
+    );
+    Ok(())
+}
+
+fn all(plan: &Plan, table: &mut Table) -> Result<()> {
+    let plain = scratch::folder("plain")?;
+    let place = Place {
+        folder: &plain,
+        elsewhere: Some(&plain),
+    };
+    let held = tried("plain folder", &place, plan.notes, table)?;
+    table.set_plain(held);
+    if let Some(folder) = &plan.folder {
+        let own = format!("basic-memory-{}", std::process::id());
+        let (folder, elsewhere) = (folder.join(&own), plan.elsewhere.as_ref().map(|dir| dir.join(&own)));
+        std::fs::create_dir(&folder)?;
+        let place = Place {
+            folder: &folder,
+            elsewhere: elsewhere.as_deref(),
+        };
+        tried(&plan.folder_name(), &place, plan.notes, table)?;
+        return Ok(std::fs::remove_dir_all(folder)?);
+    }
+    {
+        let store = Store::weed()?;
+        let (here, there) = (
+            Mount::start(&store)?,
+            Mount::start_with(&store, MountOptions::default())?,
+        );
+        let place = Place {
+            folder: here.dir(),
+            elsewhere: Some(there.dir()),
+        };
+        tried("notefs", &place, plan.notes, table)?;
+    }
+    let store = Store::weed()?;
+    let args = ["--dir-cache-time", "1s", "--poll-interval", "0"];
+    let (here, there) = (
+        Rclone::start_with(store.client()?, &args)?,
+        Rclone::start_with(store.client()?, &args)?,
+    );
+    let place = Place {
+        folder: here.dir(),
+        elsewhere: Some(there.dir()),
+    };
+    tried("rclone mount", &place, plan.notes, table)?;
+    Ok(())
+}
+
+impl Plan {
+    fn folder_name(&self) -> String {
+        self.folder
+            .as_ref()
+            .map_or(String::new(), |folder| folder.display().to_string())
+    }
+}
+
+fn main() -> Result<()> {
+    let plan = plan()?;
+    let mut table = Table::default();
+    let result = all(&plan, &mut table);
+    // What was seen before a failure is worth seeing.
+    println!("{}", table.text());
+    scratch::clean_up();
+    result?;
+    ensure!(
+        !table.has_failures_in_question(),
+        "some steps failed where Basic Memory is meant to work"
+    );
+    Ok(())
+}
