@@ -89,8 +89,6 @@ pub fn more_edits() -> Vec<Call> {
         edit("projects/plan", "prepend", json!({"content": "before all\n"})),
         section("insert_before_section", "between both"),
         section("insert_after_section", "right behind"),
-        ("delete_note", json!({"identifier": "inbox/note-2"})),
-        write("Note 2", "inbox", "# Note 2\n\nquagga number2 again\n"),
     ]
 }
 

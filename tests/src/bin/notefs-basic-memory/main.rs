@@ -18,7 +18,7 @@ use notefs_tests::{Mount, MountOptions, Store, scratch, wait_until};
 
 use report::{Report, Table};
 
-const USAGE: &str = "usage: scripts/basic-memory [DIR [--elsewhere DIR]] [--notes N]";
+const USAGE: &str = "usage: scripts/basic-memory [DIR [--elsewhere DIR]] [--notes N] [--only plain|notefs|rclone]";
 
 /// The one project of each user.
 const PROJECT: &str = "notes";
@@ -28,6 +28,8 @@ struct Plan {
     folder: Option<PathBuf>,
     elsewhere: Option<PathBuf>,
     notes: usize,
+    /// One place alone.
+    only: Option<String>,
 }
 
 /// A folder to try, and the same as another machine has it.
@@ -41,12 +43,14 @@ fn plan() -> Result<Plan> {
         folder: None,
         elsewhere: None,
         notes: 500,
+        only: None,
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value; {USAGE}"));
         match arg.as_str() {
             "--notes" => plan.notes = value()?.parse().context("--notes takes a number")?,
+            "--only" => plan.only = Some(value()?),
             "--elsewhere" => plan.elsewhere = Some(PathBuf::from(value()?).canonicalize()?),
             _ if arg.starts_with('-') || plan.folder.is_some() => bail!("unknown argument {arg}; {USAGE}"),
             _ => plan.folder = Some(Path::new(&arg).canonicalize().with_context(|| arg.clone())?),
@@ -118,25 +122,19 @@ fn same(plain: &BTreeMap<String, String>, held: &BTreeMap<String, String>) -> Re
 }
 
 fn all(plan: &Plan, table: &mut Table) -> Result<()> {
-    let plain = scratch::folder("plain")?;
-    let place = Place {
-        folder: &plain,
-        elsewhere: Some(&plain),
-    };
-    let held = tried("plain folder", &place, plan.notes, table)?;
-    table.set_plain(held);
-    if let Some(folder) = &plan.folder {
-        let own = format!("basic-memory-{}", std::process::id());
-        let (folder, elsewhere) = (folder.join(&own), plan.elsewhere.as_ref().map(|dir| dir.join(&own)));
-        std::fs::create_dir(&folder)?;
+    if plan.tries("plain") {
+        let plain = scratch::folder("plain")?;
         let place = Place {
-            folder: &folder,
-            elsewhere: elsewhere.as_deref(),
+            folder: &plain,
+            elsewhere: Some(&plain),
         };
-        tried(&plan.folder_name(), &place, plan.notes, table)?;
-        return Ok(std::fs::remove_dir_all(folder)?);
+        let held = tried("plain folder", &place, plan.notes, table)?;
+        table.set_plain(held);
     }
-    {
+    if let Some(folder) = &plan.folder {
+        return named(plan, folder, table);
+    }
+    if plan.tries("notefs") {
         let store = Store::weed()?;
         let (here, there) = (
             Mount::start(&store)?,
@@ -148,25 +146,38 @@ fn all(plan: &Plan, table: &mut Table) -> Result<()> {
         };
         tried("notefs", &place, plan.notes, table)?;
     }
-    let store = Store::weed()?;
-    let args = ["--dir-cache-time", "1s", "--poll-interval", "0"];
-    let (here, there) = (
-        Rclone::start_with(store.client()?, &args)?,
-        Rclone::start_with(store.client()?, &args)?,
-    );
-    let place = Place {
-        folder: here.dir(),
-        elsewhere: Some(there.dir()),
-    };
-    tried("rclone mount", &place, plan.notes, table)?;
+    if plan.tries("rclone") {
+        let store = Store::weed()?;
+        let args = ["--dir-cache-time", "1s", "--poll-interval", "0"];
+        let (here, there) = (
+            Rclone::start_with(store.client()?, &args)?,
+            Rclone::start_with(store.client()?, &args)?,
+        );
+        let place = Place {
+            folder: here.dir(),
+            elsewhere: Some(there.dir()),
+        };
+        tried("rclone mount", &place, plan.notes, table)?;
+    }
     Ok(())
 }
 
+/// The folder that was named, in a folder of its own.
+fn named(plan: &Plan, folder: &Path, table: &mut Table) -> Result<()> {
+    let own = format!("basic-memory-{}", std::process::id());
+    let (own_folder, elsewhere) = (folder.join(&own), plan.elsewhere.as_ref().map(|dir| dir.join(&own)));
+    std::fs::create_dir(&own_folder)?;
+    let place = Place {
+        folder: &own_folder,
+        elsewhere: elsewhere.as_deref(),
+    };
+    tried(&folder.display().to_string(), &place, plan.notes, table)?;
+    Ok(std::fs::remove_dir_all(own_folder)?)
+}
+
 impl Plan {
-    fn folder_name(&self) -> String {
-        self.folder
-            .as_ref()
-            .map_or(String::new(), |folder| folder.display().to_string())
+    fn tries(&self, place: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == place)
     }
 }
 
