@@ -82,6 +82,14 @@ pub(crate) fn shows(base: &[u8], ours: &[u8], theirs: &[u8]) -> bool {
     })
 }
 
+/// How many lines there are in one of two texts alone.
+pub(crate) fn distance(one: &[u8], other: &[u8]) -> usize {
+    let (one, other) = (String::from_utf8_lossy(one), String::from_utf8_lossy(other));
+    let diff = similar::TextDiff::from_lines(one.as_ref(), other.as_ref());
+    let changes = diff.ops().iter().filter(|op| op.tag() != similar::DiffTag::Equal);
+    changes.map(|op| op.old_range().len() + op.new_range().len()).sum()
+}
+
 /// What `diff -u` would say; bytes that are no UTF-8 are shown as replacement characters.
 pub fn unified_diff(old: (&str, &[u8]), new: (&str, &[u8])) -> String {
     let (before, after) = (String::from_utf8_lossy(old.1), String::from_utf8_lossy(new.1));

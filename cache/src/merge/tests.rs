@@ -321,4 +321,5 @@ fn a_text_shows_an_edit_if_every_change_of_it_is_there() {
         "line endings do not count"
     );
     assert!(!shows(b"a\n", b"b\n", b"\0b\n"), "binary");
+    assert_eq!(distance(b"a\nb\nc\n", b"a\nx\nc\nd\n"), 3);
 }

@@ -98,39 +98,44 @@ impl Replica {
         Ok(())
     }
 
-    /// What ours and theirs began from: what the ledger knew under the key, or the newest upload without an answer of which theirs bears every
-    /// change.
-    pub(super) async fn base_beneath(&self, key: &ObjectKey, theirs: &Bytes) -> Result<Option<Base>> {
-        let base = self.base_of(key.as_str())?;
+    /// The upload without an answer upon which theirs is built, instead of `base`: of those of which every change is there the one from which
+    /// theirs differs least, and of equals the newest.
+    pub(super) async fn upload_beneath(
+        &self,
+        key: &ObjectKey,
+        base: Option<&Base>,
+        theirs: &Bytes,
+    ) -> Result<Option<Base>> {
         let known = self.view(|tables| tables.remote(key.as_str()))?;
         let etag = known.map_or(String::new(), |remote| remote.etag);
-        let before = match &base {
+        let tried = self.pusher.attempts.of(key.as_str(), &etag);
+        let before = match base {
             Some(base) => base.bytes.clone(),
             None => etag.is_empty().then(Default::default),
         };
-        let (Some(before), tried) = (before, self.pusher.attempts.of(key.as_str(), &etag)) else {
-            return Ok(base);
+        let Some(before) = before.filter(|_| !tried.is_empty()) else {
+            return Ok(None);
         };
         let texts_bytes: usize = tried.iter().map(|attempt| attempt.text.len()).sum();
         let all_bytes = before.len() + theirs.len() + texts_bytes;
         let theirs = theirs.clone();
         let landed = move || {
-            let mut tried = tried.into_iter();
-            tried.find(|attempt| merge::shows(&before, &attempt.text, &theirs))
+            // A later text may lie between an earlier one and theirs, or that one between it and what was there before.
+            let shown = tried
+                .into_iter()
+                .filter(|attempt| merge::shows(&before, &attempt.text, &theirs));
+            shown.min_by_key(|attempt| merge::distance(&attempt.text, &theirs))
         };
         let landed = match all_bytes <= COMPARE_AT_ONCE_BYTES_MAX {
             true => landed(),
             false => tokio::task::spawn_blocking(landed).await.ok().flatten(),
         };
-        Ok(match landed {
-            Some(attempt) => Some(Base {
-                key: attempt.key,
-                etag,
-                metadata: attempt.metadata,
-                bytes: Some(attempt.text.to_vec().into()),
-            }),
-            None => base,
-        })
+        Ok(landed.map(|attempt| Base {
+            key: attempt.key,
+            etag,
+            metadata: attempt.metadata,
+            bytes: Some(attempt.text.to_vec().into()),
+        }))
     }
 }
 

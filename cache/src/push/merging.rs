@@ -39,6 +39,14 @@ struct Version {
     stored: bool,
 }
 
+/// What a dispute is about.
+struct Ground {
+    base: Option<Base>,
+    kind: ConflictKind,
+    /// Our content is the one that was stored.
+    only_metadata: bool,
+}
+
 impl Replica {
     /// Somebody else's object is under the key that we wanted to write.
     pub(super) async fn reconcile(
@@ -53,43 +61,22 @@ impl Replica {
         let Some(theirs) = self.look_at(key, info, inode).await? else {
             return Ok(Verdict::Again);
         };
-        let (known, overwritten) = self.view(|tables| {
-            let known = tables.remote(key.as_str())?;
-            Ok((known, tables.was_tried_by_others(key.as_str(), inode.ino)))
-        })?;
-        let base = match &theirs.bytes {
-            Some(bytes) => self.base_beneath(key, bytes).await?,
-            None => self.base_of(key.as_str())?,
-        };
-        let kind = match known.as_ref().is_some_and(|remote| !remote.etag.is_empty()) {
-            true => ConflictKind::Edited,
-            false => ConflictKind::Created,
-        };
-        if inode.kind != FileKind::File || theirs.meta.kind.is_some_and(|kind| kind != FileKind::File) {
-            return self
-                .keep_both(snapshot, key, &theirs, kind)
-                .await
-                .map(|()| Verdict::Again);
-        }
-        // Theirs may be built upon another file of ours, which had this name for a while.
-        let only_metadata = !overwritten
-            && inode.base_version == inode.content_version
-            && known.is_some_and(|remote| remote.ino == inode.ino && remote.content_version == inode.content_version);
-        if only_metadata {
+        let Ground {
+            base,
+            kind,
+            only_metadata,
+        } = self.ground(inode, key, &theirs).await?;
+        let files = inode.kind == FileKind::File && theirs.meta.kind.is_none_or(|kind| kind == FileKind::File);
+        if files && only_metadata {
             return self.take_theirs(snapshot, key, theirs, base.as_ref()).await;
         }
-        let Some(bytes) = theirs.bytes.clone() else {
+        let comparable = files && inode.size <= COMPARE_BYTES_MAX;
+        let Some(bytes) = theirs.bytes.clone().filter(|_| comparable) else {
             return self
                 .keep_both(snapshot, key, &theirs, kind)
                 .await
                 .map(|()| Verdict::Again);
         };
-        if inode.size > COMPARE_BYTES_MAX {
-            return self
-                .keep_both(snapshot, key, &theirs, kind)
-                .await
-                .map(|()| Verdict::Again);
-        }
         self.fetch_whole(inode.ino).await?;
         let Some(ours) = self.whole(inode)? else {
             return Ok(Verdict::Again);
@@ -116,6 +103,36 @@ impl Replica {
             tracing::info!(key = key.as_str(), "Two edits of one note were merged");
         }
         Ok(Verdict::Again)
+    }
+
+    /// What both sides began from, and what ours has changed since.
+    async fn ground(&self, inode: &Inode, key: &ObjectKey, theirs: &Theirs) -> Result<Ground> {
+        let (known, overwritten) = self.view(|tables| {
+            let known = tables.remote(key.as_str())?;
+            Ok((known, tables.was_tried_by_others(key.as_str(), inode.ino)))
+        })?;
+        let kind = match known.as_ref().is_some_and(|remote| !remote.etag.is_empty()) {
+            true => ConflictKind::Edited,
+            false => ConflictKind::Created,
+        };
+        let unchanged = inode.base_version == inode.content_version
+            && known.is_some_and(|remote| remote.ino == inode.ino && remote.content_version == inode.content_version);
+        let mut base = self.base_of(key.as_str())?;
+        let landed = match &theirs.bytes {
+            Some(bytes) => self.upload_beneath(key, base.as_ref(), bytes).await?,
+            None => None,
+        };
+        if landed.is_some() {
+            base = landed;
+        } else if let Some(base) = base.as_mut().filter(|_| overwritten && unchanged) {
+            // Theirs may be built upon another file of ours, which had this name for a while: it is no edit of this one.
+            base.bytes = None;
+        }
+        Ok(Ground {
+            base,
+            kind,
+            only_metadata: unchanged && !overwritten,
+        })
     }
 
     /// Their object with its content, where that is needed and small enough; `None` if it has changed once more.
@@ -348,7 +365,9 @@ impl Replica {
         let Some(bytes) = theirs.bytes.clone() else {
             return Ok(false);
         };
-        let base = self.base_beneath(key, &bytes).await?;
+        let known = self.base_of(key.as_str())?;
+        let landed = self.upload_beneath(key, known.as_ref(), &bytes).await?;
+        let base = landed.or(known);
         self.fetch_whole(inode.ino).await?;
         let Some(ours) = self.whole(&inode)? else {
             return Ok(false);

@@ -92,6 +92,26 @@ fn what_others_add_to_a_new_note_is_merged_with_it() {
 }
 
 #[test]
+fn of_two_uploads_the_one_that_landed_is_the_base() {
+    run(async {
+        for how in SAVES {
+            let world = World::new(&[("note.md", BASE)]).await;
+            world.store_unanswered(how, "note.md", "zero\none\nthree\nfour\n").await;
+            let put_back = format!("zero\n{BASE}");
+            world.save_on_a(how, "note.md", &put_back).await;
+            world
+                .store
+                .fail_next(Some(CallKind::Put), StoreErrorKind::Unavailable, 1);
+            world.clock.pass(60_000);
+            world.a.replica.write_back_once().await;
+            let theirs = "zero\none\nthree\nfour\nfive\n";
+            let seen = world.go_on(how, "note.md", theirs, &put_back).await;
+            assert_eq!(seen, tree(&[("note.md", &format!("{put_back}five\n"))]), "{how:?}");
+        }
+    });
+}
+
+#[test]
 fn what_others_add_to_the_old_name_goes_along() {
     run(async {
         let world = World::new(&[("note.md", BASE)]).await;
