@@ -165,11 +165,6 @@ mod tests {
             "stored"
         );
         assert_eq!(
-            decide_where_tried(&["a"], (&["a"], (1, 1)), &[remote("a", 7, (1, 1))], &[]).writes,
-            [put("a", matches("a"))],
-            "another file may have been stored over it"
-        );
-        assert_eq!(
             decide(&["a"], (2, 2), &[remote("a", 7, (1, 1))], &[]).writes,
             [put("a", matches("a"))],
             "edited"
@@ -226,5 +221,13 @@ mod tests {
         );
         let linked = decide(&["a", "b"], (1, 1), &[remote("a", 7, (1, 1))], &[]);
         assert_eq!((linked.writes.len(), linked.deletes.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_another_file_may_have_been_stored_over_is_written_again() {
+        let held = [remote("a", 7, (1, 1))];
+        let matches = Condition::Matches(ETag("e-a".into()));
+        let plan = decide_where_tried(&["a"], (&["a"], (1, 1)), &held, &[]);
+        assert_eq!(plan.writes, [put("a", matches)]);
     }
 }

@@ -119,7 +119,7 @@ impl Replica {
     /// Answers the names that went, and a blob to remove.
     fn lose_object(&self, op: &mut Op<'_>, known: &Remote) -> Result<(Vec<Dentry>, Option<Ino>)> {
         let now = op.tables.remote(&known.key)?;
-        if !now.is_some_and(|now| now.etag == known.etag) {
+        if now.is_none_or(|now| now.etag != known.etag) {
             return Ok((Vec::new(), None));
         }
         op.push(Mutation::DropRemote(known.key.clone()));
