@@ -80,12 +80,7 @@ impl Replica {
 
     /// At most `limit` objects below a folder (an empty path: all) with keys after `after`, in the order of keys, and the key that the next
     /// call goes on from; `None` at the end.
-    pub fn known_objects(
-        &self,
-        below: &[u8],
-        after: &str,
-        limit: usize,
-    ) -> Result<(Vec<KnownObject>, Option<String>)> {
+    pub fn known_objects(&self, below: &[u8], after: &str, limit: usize) -> Result<(Vec<KnownObject>, Option<String>)> {
         let rows = self.view(|tables| {
             let prefix = match below {
                 b"" => String::new(),
@@ -160,7 +155,11 @@ fn stored_path(tables: &mut Tables, path: &[u8]) -> Result<StoredPath> {
         Way::Unlisted | Way::Found(None, _) => return Ok(StoredPath::Unknown),
         Way::Missing(key) => {
             let waits = tables.remote(&key)?.is_some();
-            return Ok(if waits { StoredPath::Pending } else { StoredPath::Gone { key } });
+            return Ok(if waits {
+                StoredPath::Pending
+            } else {
+                StoredPath::Gone { key }
+            });
         }
         Way::Found(Some(key), ino) => (key, ino),
     };
