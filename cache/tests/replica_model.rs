@@ -14,8 +14,11 @@ use notefs_cache::{
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use trees::{assert_same, copy_folder, describe, node_at, tree_of};
+
+/// How long the uploads of a closed replica may take to end.
+const UPLOADS_END_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a path is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +71,16 @@ fn open(dir: &Path, store: &Arc<MemoryStore>, runtime: &tokio::runtime::Runtime)
     replica.set_trash(Some(Duration::from_secs(3_600)));
     replica.start();
     replica
+}
+
+/// Waits until nothing of a replica that was closed is on its way to the store: in a process of its own it would have ended.
+fn let_uploads_end(replica: &Replica) {
+    let until = Instant::now() + UPLOADS_END_WITHIN;
+    std::thread::sleep(Duration::from_millis(60));
+    while replica.status().in_flight > 0 {
+        assert!(Instant::now() < until, "an upload never ends");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Runs an operation, bringing what it needs.
@@ -412,11 +425,10 @@ fn one_run(seed: u64, steps: usize) {
                 copy_folder(&dir, &next);
             }
             runtime.block_on(world.replica.close()).unwrap();
+            let_uploads_end(&world.replica);
             if !kill {
-                std::thread::sleep(Duration::from_millis(60));
                 copy_folder(&dir, &next);
             } else {
-                std::thread::sleep(Duration::from_millis(60));
                 store.set_down(false);
             }
             dir = next;
@@ -425,7 +437,7 @@ fn one_run(seed: u64, steps: usize) {
             assert_same("after a restart", &seen, &world.tree, &world.log);
         }
     }
-    let owed = runtime.block_on(world.replica.drain(Duration::from_secs(10), &|_| {}));
+    let owed = runtime.block_on(world.replica.drain(Duration::from_secs(60), &|_| {}));
     assert_eq!(
         owed.count,
         0,

@@ -76,7 +76,11 @@ pub(super) fn copy_folder(from: &Path, to: &Path) {
         let (source, target) = (from.join(&name), to.join(&name));
         match source.is_dir() {
             true => copy_folder(&source, &target),
-            false => drop(std::fs::copy(source, target).unwrap()),
+            false => match std::fs::copy(source, target) {
+                // Gone since the folder was read: the state that is copied later says so.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            },
         }
     }
 }
