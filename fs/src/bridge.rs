@@ -9,6 +9,7 @@
 //! note means (`notefs_indexer`), the stream of changes (`notefs_cache`).
 
 mod gather;
+mod problem;
 mod retry;
 mod rewrite;
 mod share;
@@ -18,8 +19,9 @@ use crate::failure::Failure;
 use gather::{Gatherer, Planned};
 use notefs_cache::Replica;
 use notefs_cache::replica::Change;
-use notefs_indexer::{Index, IndexError};
+use notefs_indexer::Index;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use problem::index_text;
 use retry::{Backoff, RetryList};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use tidy::Tidy;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+pub(crate) use problem::index_failure;
 pub(crate) use rewrite::{LinkRewriter, forget_moves};
 pub(crate) use share::{KeptFrom, Share, ShareStatus, forget};
 pub(crate) use tidy::limit_heaps;
@@ -486,17 +489,4 @@ impl Shared {
         work.flush_due = now + Duration::from_secs(FLUSH_INTERVAL_SECONDS);
         Ok(())
     }
-}
-
-/// An index error for people: its advice becomes the hint.
-pub(crate) fn index_failure(error: IndexError) -> Failure {
-    let text = error.to_string();
-    match text.split_once("\n\n") {
-        Some((message, hint)) => Failure::new(message).hint(hint),
-        None => Failure::new(text),
-    }
-}
-
-fn index_text(error: IndexError) -> String {
-    error.to_string().replace("\n\n", ". ")
 }

@@ -3,11 +3,13 @@
 //! Owns precedence (command line, then `NOTEFS_*`, then file, then default), default places and the refusal of unknown
 //! keys and of secrets. Does not own the grammar (`cli/args.rs`) nor the mount point's state (`mount/point.rs`).
 
+mod cache_dir;
 mod file;
 mod fleet;
 pub(crate) mod index;
 mod memory;
 
+pub(crate) use cache_dir::long_hash;
 pub(crate) use file::ConfigFile;
 pub(crate) use fleet::{FleetMount, read_fleet};
 
@@ -16,6 +18,7 @@ use crate::cli::units::Keep;
 use crate::daemon::log::Look;
 use crate::failure::Failure;
 use crate::metrics::server::MetricsPlace;
+use cache_dir::default_cache_dir;
 use notefs_cache::Pinning;
 use notefs_cache::store::StoreUrl;
 use serde::{Deserialize, Serialize};
@@ -42,9 +45,6 @@ const WRITE_BACK_MAX: Duration = Duration::from_secs(86_400);
 /// Where the system's NFS client finds the server of a mount, unless --addr says otherwise: ports from here on, by the
 /// folder's name, so that a mount is found again by a later daemon.
 const NFS_PORTS: std::ops::Range<u16> = 20_500..28_000;
-
-/// The readable part of a default cache folder's name is cut to this.
-const READABLE_NAME_MAX_BYTES: usize = 48;
 
 /// What programs reach the folder through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -430,46 +430,6 @@ fn default_store(places: &Places) -> Result<String, Failure> {
 /// The folder of a store in this machine's file system, if it is one.
 pub(crate) fn store_folder(store: &str) -> Option<PathBuf> {
     StoreUrl::parse(store).ok()?.as_folder().map(Path::to_path_buf)
-}
-
-/// Below the state folder, not the cache folder: edits that are not stored live there, and cleaners must not take them.
-fn default_cache_dir(places: &Places, store: &str) -> Result<PathBuf, Failure> {
-    let state = places.below_home(&places.state_home, ".local/state", "--cache")?;
-    Ok(state
-        .join("notefs")
-        .join(format!("{}-{:08x}", readable_name(store), short_hash(store))))
-}
-
-/// The part of a store's URL that people recognise, made of harmless characters.
-fn readable_name(store: &str) -> String {
-    let name = store.split_once("://").map_or(store, |(_, rest)| rest);
-    let name = name.split('?').next().unwrap_or(name);
-    let safe = |c: char| {
-        if c.is_ascii_alphanumeric() || c == '.' || c == '_' {
-            c
-        } else {
-            '-'
-        }
-    };
-    let name: String = name.chars().map(safe).collect();
-    let name = &name[name.len().saturating_sub(READABLE_NAME_MAX_BYTES)..];
-    match name.trim_matches(['-', '.']) {
-        "" => "store".to_owned(),
-        name => name.to_owned(),
-    }
-}
-
-/// FNV-1a folded to 32 bits: stable across releases, as the names of cache folders must be.
-fn short_hash(text: &str) -> u32 {
-    let hash = long_hash(text.as_bytes());
-    (hash >> 32) as u32 ^ hash as u32
-}
-
-/// FNV-1a.
-pub(crate) fn long_hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// A cache or a local store below the mount would make the daemon wait for itself.

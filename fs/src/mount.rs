@@ -196,12 +196,7 @@ impl Mount {
         let underneath = open_underneath(plan)?;
         let pages = bind_pages(plan, &runtime)?;
         replica.start();
-        let filesystem = Filesystem::new(replica.clone(), runtime.handle().clone());
-        let folder = plan.dot_notefs.map(VirtualFolder::new);
-        let filesystem = filesystem
-            .stored_on_sync(plan.stored_on_sync)
-            .with_virtual_folder(folder);
-        let filesystem = Arc::new(filesystem);
+        let filesystem = Arc::new(filesystem_of(plan, &replica, &runtime));
         let front_end = Arc::new(FrontEnd::start(plan, &store_name, filesystem.clone())?);
         underneath.iter().for_each(Underneath::seal);
         let record = record_of(plan, (store_name, socket), underneath.as_ref());
@@ -411,6 +406,12 @@ fn left_names(replica: &Replica, owed_count: u64) -> Vec<String> {
 fn bind_pages(plan: &MountPlan, runtime: &Runtime) -> Result<Option<pages::Bound>, Failure> {
     let place = plan.metrics.as_ref();
     place.map(|place| pages::bind(place, runtime.handle())).transpose()
+}
+
+fn filesystem_of(plan: &MountPlan, replica: &Arc<Replica>, runtime: &Runtime) -> Filesystem {
+    Filesystem::new(replica.clone(), runtime.handle().clone())
+        .stored_on_sync(plan.stored_on_sync)
+        .with_virtual_folder(plan.dot_notefs.map(VirtualFolder::new))
 }
 
 /// What commands find the mount by.

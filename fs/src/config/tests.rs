@@ -1,5 +1,6 @@
 //! Tests of the plan of a mount.
 
+use super::cache_dir::short_hash;
 use super::file::parse as parse_config;
 use super::*;
 use crate::cli::args::{Cli, Command};
