@@ -33,8 +33,11 @@ pub(super) struct Claim<'a> {
 /// whichever comes first.
 pub(super) fn replaces(incoming: Claim<'_>, standing: Claim<'_>) -> bool {
     if is_same(incoming.version, standing.version) {
-        // An object that is gone does not come back as the same version.
-        return incoming.gone && !standing.gone;
+        // A name that is taken away and given back within a second brings the same version back: who says so has seen the row of what is gone.
+        return match (incoming.gone, standing.gone) {
+            (false, true) => incoming.replaces == Some(&standing.version.etag),
+            (incoming, standing) => incoming && !standing,
+        };
     }
     let made_from = is_made_from(incoming, standing);
     if made_from != is_made_from(standing, incoming) {
@@ -57,6 +60,7 @@ pub(super) fn rule() -> String {
         "CASE WHEN excluded.etag = note.etag AND excluded.stored_ms = note.stored_ms
            AND (excluded.write_id = note.write_id OR excluded.write_id = '' OR note.write_id = '')
          THEN excluded.gone > note.gone
+           OR (excluded.gone < note.gone AND coalesce(excluded.replaces = note.etag, false))
            OR (excluded.gone = note.gone AND excluded.gone = 0 AND excluded.parse_version > note.parse_version)
          WHEN {from} <> {into} THEN {from}
          ELSE (excluded.stored_ms, excluded.etag, excluded.write_id) > (note.stored_ms, note.etag, note.write_id) END"
@@ -142,7 +146,8 @@ mod tests {
         for same in [&known, &listed] {
             assert!(!replaces(claim(same, None), claim(&known, None)));
             assert!(replaces(gone(same), claim(&known, None)));
-            assert!(!replaces(claim(same, None), gone(&known)));
+            assert!(!replaces(claim(same, None), gone(&known)), "it was told late");
+            assert!(replaces(claim(same, Some("a")), gone(&known)), "it is back");
             assert!(!replaces(gone(same), gone(&known)));
         }
         let newer = version("b", 1_001, "2");

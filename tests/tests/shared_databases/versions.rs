@@ -103,8 +103,13 @@ pub(crate) async fn what_is_gone(url: &str) -> Result<()> {
     }
     let row = index.row(b"a.md").await?.context("no tombstone")?;
     ensure!(row.title == "The title" && row.version == old, "{row:?}");
-    // The same version does not come back, a newer one does.
+    // The same version does not come back, unless who tells of it has seen that it was gone; a newer one does.
     index.apply(&[upsert(b"a.md", old.clone(), None, text)]).await?;
+    ensure!(standing(&index, b"a.md").await?.1);
+    index.apply(&[upsert(b"a.md", old.clone(), Some("1"), text)]).await?;
+    ensure!(standing(&index, b"a.md").await? == ("1".into(), false));
+    ensure!(index.search("vanishing", 10, 0).await?.len() == 1);
+    index.apply(&[gone(b"a.md", old.clone())]).await?;
     ensure!(standing(&index, b"a.md").await?.1);
     index
         .apply(&[upsert(b"a.md", new.clone(), None, b"back again")])
