@@ -398,6 +398,7 @@ impl Shared {
         let started = Instant::now();
         let items = self.replica.backlog(BACKLOG_BATCH_NOTES).map_err(|e| e.to_string())?;
         let cookies: Vec<(u64, u64)> = items.iter().map(|item| (item.cookie, item.ino)).collect();
+        let paths: Vec<Vec<u8>> = items.iter().map(|item| item.path.clone()).collect();
         let changes = items
             .into_iter()
             .map(|item| Change::Upsert {
@@ -419,6 +420,7 @@ impl Shared {
         if !done.is_empty() {
             self.replica.backlog_done(&done).map_err(|e| e.to_string())?;
         }
+        self.kept_from.found(paths.into_iter());
         work.tidy.add(count as usize);
         let pace = Duration::from_micros(count * 1_000_000 / BACKLOG_NOTES_PER_SECOND_MAX);
         work.backlog_due = match failed.first() {

@@ -90,20 +90,37 @@ impl ShareStatus {
     }
 }
 
-/// Up to which change the replica may forget its log: the bridge asks before it does.
+/// Paths of notes that came with the bucket and wait to be taken over; of more than these all notes are compared.
+const FOUND_PATHS_MAX: usize = 10_000;
+
+/// Up to which change the replica may forget its log: the bridge asks before it does. And what the bridge finds beside the log: notes that came
+/// with the bucket are no change of anybody here.
 #[derive(Debug, Clone)]
-pub(crate) struct KeptFrom(Arc<AtomicU64>);
+pub(crate) struct KeptFrom(Arc<AtomicU64>, Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Default for KeptFrom {
     /// Nobody but the index reads the log.
     fn default() -> KeptFrom {
-        KeptFrom(Arc::new(AtomicU64::new(u64::MAX)))
+        KeptFrom(Arc::new(AtomicU64::new(u64::MAX)), Arc::default())
     }
 }
 
 impl KeptFrom {
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Acquire)
+    }
+
+    /// Notes that came with the bucket are in the local index now.
+    pub(super) fn found(&self, paths: impl Iterator<Item = Vec<u8>>) {
+        if self.get() < u64::MAX {
+            let mut found = self.1.lock();
+            let room = (FOUND_PATHS_MAX + 1).saturating_sub(found.len());
+            found.extend(paths.take(room));
+        }
+    }
+
+    fn take_found(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.1.lock())
     }
 }
 
@@ -328,11 +345,26 @@ impl Inner {
     /// Reads what has changed, compares if that is due, and tells some of what is owed; answers how many notes that were.
     fn step(&self, comparison: &mut Comparison) -> Result<u64, Trouble> {
         self.read_changes()?;
+        self.take_over_found();
         let database = self.wait_for(self.database())?;
         let compared = self.compare(comparison, database)?;
         let told = self.tell(database)?;
         self.forget_gone(database)?;
         Ok(told + compared)
+    }
+
+    /// What came with the bucket is owed, too.
+    fn take_over_found(&self) {
+        let found = self.kept_from.take_found();
+        let mut state = self.state.lock();
+        if found.len() > FOUND_PATHS_MAX {
+            state.compared_ms = 0;
+            return;
+        }
+        let now = Instant::now();
+        for path in found {
+            state.owed.add(path, u64::MAX, now);
+        }
     }
 
     /// Waits for a call to the database; the end of the mount ends the wait.
