@@ -3,9 +3,13 @@
 //! Owns the joined texts that are searched, the numbers that stand for kinds, and the permalink of a note. Does not write
 //! anything (`sqlite`, `shared`), nor parse (`parse`).
 
+use std::collections::BTreeSet;
+
 use crate::model::LinkKind;
-use crate::note_path::split_extension;
+use crate::note_path::{split_extension, stem};
 use crate::parse::{Encoding, Note, searchable};
+use crate::resolve::NameKind;
+use crate::text::fold;
 use crate::text::segment::segment;
 use crate::text::slug::slug;
 
@@ -56,6 +60,24 @@ pub(crate) fn encoding_code(encoding: Encoding) -> i64 {
         Encoding::Lossy => 1,
         Encoding::Utf16 => 2,
     }
+}
+
+/// The names by which links call a note, folded, each once: of the path `shown`, whose permalink is `slug`, and of what the note says.
+pub(crate) fn names(note: &Note, shown: &str, slug: &str) -> BTreeSet<(String, NameKind)> {
+    let mut names = BTreeSet::from([
+        (fold::key(stem(shown)), NameKind::Stem),
+        (fold::key(&note.title), NameKind::Title),
+    ]);
+    names.extend(note.aliases.iter().map(|alias| (fold::key(alias), NameKind::Alias)));
+    names.extend(
+        note.permalink
+            .as_deref()
+            .map(|own| (fold::key(own), NameKind::Permalink)),
+    );
+    if !slug.is_empty() {
+        names.insert((fold::key(slug), NameKind::Slug));
+    }
+    names
 }
 
 fn joined<'a>(parts: impl IntoIterator<Item = &'a String>) -> String {

@@ -50,6 +50,19 @@ impl Index {
         Ok(index)
     }
 
+    /// An index of these changes alone, in memory.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn of(changes: Vec<Change>) -> Result<Self, IndexError> {
+        let index = Self {
+            database: Database::in_memory()?,
+            stats: Mutex::default(),
+        };
+        index.apply(changes, 1)?;
+        Ok(index)
+    }
+
     /// Brings what an older program understood of the notes up to date, from the texts that the index holds.
     fn parse_again(&self) -> Result<(), IndexError> {
         if self.database.snapshot()?.parse_version()? == parse::VERSION {
@@ -278,6 +291,7 @@ fn link(row: OutboundRow, resolved_bytes: Option<Vec<u8>>) -> Link {
         kind: row.kind,
         embed: row.embed,
         line: row.line,
+        is_file: row.is_file,
         resolved: resolved_bytes
             .as_ref()
             .map(|path| String::from_utf8_lossy(path).into_owned()),

@@ -33,7 +33,7 @@ pub use model::{
 };
 pub use note_path::is_note;
 pub use shared::{
-    CALL_DEADLINE_SECONDS, MAX_BATCH_CHANGES, MAX_SHARED_ROWS, ObjectVersion, SharedAddress, SharedChange, SharedError,
-    SharedIndex, SharedRow,
+    CALL_DEADLINE_SECONDS, MAX_AROUND_NOTES, MAX_BATCH_CHANGES, MAX_SHARED_ROWS, ObjectVersion, Rejected,
+    SharedAddress, SharedChange, SharedError, SharedIndex, SharedRow,
 };
 pub use snippet::{MARK_END, MARK_START, marked_snippet, plain_snippet};

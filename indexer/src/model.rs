@@ -103,6 +103,8 @@ pub struct Link {
     pub context: Option<String>,
     /// The line of the file, from 1.
     pub line: u32,
+    /// Whether it calls a file that is no note, such as a picture.
+    pub is_file: bool,
     /// The note it leads to, for display; `None` while there is none.
     pub resolved: Option<String>,
     /// The note it leads to.
@@ -150,6 +152,8 @@ pub enum WarningKind {
     Property,
     /// Another note has the same permalink.
     Permalink,
+    /// The shared index does not take the note.
+    NotShared,
 }
 
 /// One strange thing about one note. The note is indexed all the same.

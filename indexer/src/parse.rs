@@ -48,7 +48,7 @@ const MAX_NAME_BYTES: usize = 512;
 const PLAIN_TYPE: &str = "note";
 
 /// Rises with every change of what notes mean; an index made with an older one parses its texts again.
-pub(crate) const VERSION: i64 = 2;
+pub(crate) const VERSION: i64 = 3;
 
 /// A heading, with its level 1 to 6 and its line in the file, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crate::index::MAX_OFFSET;
-use crate::model::Hit;
+use crate::model::{Change, Entity, Hit};
 use crate::query;
 use address::Kind;
 use hits::Page;
@@ -36,6 +36,8 @@ use rows::Rows;
 pub const CALL_DEADLINE_SECONDS: u64 = 30;
 /// Rows handed out at most by one call, whatever limit is asked for.
 pub const MAX_SHARED_ROWS: usize = 5_000;
+/// Notes that an answer about one note's links is made of; of a note with more links some are missing.
+pub const MAX_AROUND_NOTES: usize = 500;
 /// Changes written by one transaction.
 pub const MAX_BATCH_CHANGES: usize = 256;
 
@@ -64,6 +66,15 @@ pub enum SharedChange {
         /// The version that is gone.
         version: ObjectVersion,
     },
+}
+
+/// A change that the database does not take, whatever is sent with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Where the note is.
+    pub path: Vec<u8>,
+    /// What the database said, in one line.
+    pub reason: String,
 }
 
 /// What the shared index knows of one path, without the text.
@@ -135,20 +146,56 @@ impl SharedIndex {
 
     /// Applies the changes in batches of [`MAX_BATCH_CHANGES`], each one transaction in one round trip. Which of two versions of
     /// a note stands is told by the versions, not by who comes last; what is applied twice changes nothing. Paths that are no
-    /// note's are passed over.
+    /// note's are passed over. A batch that the database refuses is halved until all that it takes is applied; what it does not
+    /// take even alone is answered.
     ///
     /// # Errors
-    /// When the database fails; then the batches before may be applied, and all may be sent again.
-    pub async fn apply(&self, changes: &[SharedChange]) -> Result<(), SharedError> {
+    /// When the database fails, or refuses whatever it is sent; then the batches before may be applied, and all may be sent again.
+    pub async fn apply(&self, changes: &[SharedChange]) -> Result<Vec<Rejected>, SharedError> {
+        let mut rejected = Vec::new();
         for batch in rows::batches(changes, MAX_BATCH_CHANGES) {
-            let mut rows = Rows::default();
-            for change in batch {
-                rows.add(change);
-                // Parsing takes time, and others wait on this thread.
-                tokio::task::yield_now().await;
+            let mut parts = vec![batch];
+            while let Some(part) = parts.pop() {
+                if let Err(error) = self.apply_batch(&part).await {
+                    self.isolate(error, part, &mut parts, &mut rejected).await?;
+                }
             }
-            ask!(self, database => database.apply(&rows))?;
         }
+        Ok(rejected)
+    }
+
+    async fn apply_batch(&self, batch: &[&SharedChange]) -> Result<(), SharedError> {
+        let mut rows = Rows::default();
+        for change in batch {
+            rows.add(change);
+            // Parsing takes time, and others wait on this thread.
+            tokio::task::yield_now().await;
+        }
+        ask!(self, database => database.apply(&rows))
+    }
+
+    /// Halves a batch that was refused, or gives up its only change.
+    async fn isolate<'a>(
+        &self,
+        error: SharedError,
+        mut part: Vec<&'a SharedChange>,
+        parts: &mut Vec<Vec<&'a SharedChange>>,
+        rejected: &mut Vec<Rejected>,
+    ) -> Result<(), SharedError> {
+        if !error.is_rejected() {
+            return Err(error);
+        }
+        if part.len() > 1 {
+            parts.push(part.split_off(part.len() / 2));
+            parts.push(part);
+            return Ok(());
+        }
+        // A database that refuses even nothing has another trouble than this note.
+        self.apply_batch(&[]).await?;
+        rejected.extend(part.into_iter().map(|change| Rejected {
+            path: change.path().to_owned(),
+            reason: error.reason().to_owned(),
+        }));
         Ok(())
     }
 
@@ -179,12 +226,49 @@ impl SharedIndex {
         Ok(hits::hits(found, &query))
     }
 
+    /// As [`crate::Index::tags`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tags(&self) -> Result<Vec<(String, u64)>, SharedError> {
+        ask!(self, database => database.tags(MAX_SHARED_ROWS))
+    }
+
+    /// As [`crate::Index::recent`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn recent(&self, below: &[u8], limit: usize) -> Result<Vec<Entity>, SharedError> {
+        let limit = limit.clamp(1, MAX_SHARED_ROWS);
+        let range = (rows::hex(&[below, b"/"].concat()), rows::hex(&[below, b"0"].concat()));
+        ask!(self, database => database.recent(below.is_empty(), range, limit))
+    }
+
+    /// The note at a path, all notes with links that may lead to it, and all that a link of these or of the note itself may mean: an
+    /// index of them ([`crate::Index::of`]) knows its links and backlinks. At most [`MAX_AROUND_NOTES`]; empty for an unknown path.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn around(&self, path: &[u8]) -> Result<Vec<Change>, SharedError> {
+        ask!(self, database => database.around(path, MAX_AROUND_NOTES))
+    }
+
     /// What is known of one path.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn row(&self, path: &[u8]) -> Result<Option<SharedRow>, SharedError> {
         ask!(self, database => database.row(path))
+    }
+
+    /// What is known of these paths, in no order; those of which nothing is known are not in it. At most [`MAX_SHARED_ROWS`] are asked for.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn rows(&self, paths: &[&[u8]]) -> Result<Vec<SharedRow>, SharedError> {
+        let paths: Vec<String> = paths.iter().take(MAX_SHARED_ROWS).map(|path| rows::hex(path)).collect();
+        let paths = serde_json::Value::from(paths).to_string();
+        ask!(self, database => database.rows_at(&paths))
     }
 
     /// The rows behind `path` in the order of paths, those that are gone among them; an empty path begins.

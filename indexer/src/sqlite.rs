@@ -22,6 +22,7 @@ mod search;
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,20 @@ impl Database {
         schema::prepare(&mut writer, path)?;
         Ok(Self {
             path: path.to_owned(),
+            writer: Mutex::new(writer),
+            idle_readers: Mutex::default(),
+        })
+    }
+
+    /// One in memory, which is gone with its last user.
+    pub(crate) fn in_memory() -> Result<Self, IndexError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("file:notefs-index-{number}?mode=memory&cache=shared"));
+        let mut writer = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        schema::prepare(&mut writer, &path)?;
+        Ok(Self {
+            path,
             writer: Mutex::new(writer),
             idle_readers: Mutex::default(),
         })
@@ -165,7 +180,14 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, IndexError> {
         IndexError::Database { path, source, .. } => IndexError::Open { path, source },
         other => other,
     };
-    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+    let is_address = path.to_str().is_some_and(|path| path.starts_with("file:"));
+    let address = if is_address {
+        OpenFlags::SQLITE_OPEN_URI
+    } else {
+        OpenFlags::empty()
+    };
+    let connection =
+        Connection::open_with_flags(path, access | address | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)

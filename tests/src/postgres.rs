@@ -17,18 +17,52 @@ const ACCESS: &str = "host all test 127.0.0.1/32 trust\nhost all all 127.0.0.1/3
 /// How long the server has to end by itself, in seconds.
 const STOP_SECONDS: u64 = 10;
 
+/// An authority, and a server's certificate by it for this machine.
+const MAKE_CERTIFICATES: &str = "
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout authority.key -out authority.pem -days 2 -subj '/CN=authority of a test'
+    openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost
+    printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' >extensions
+    openssl x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -out server.pem -days 2 -extfile extensions
+    chmod 600 server.key
+    cp -a server.key server.pem data/
+    [ $(id -u) != 0 ] || chown nobody: data/server.key data/server.pem";
+
 /// A running server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Postgres {
     port: u16,
     programs: PathBuf,
     folder: PathBuf,
+    options: &'static [&'static str],
     process: Guarded,
 }
 
 impl Postgres {
     /// Makes a cluster and starts it.
     pub fn start() -> Result<Postgres> {
+        Postgres::start_with(ACCESS, &[], "true")
+    }
+
+    /// The same, and it speaks TLS only.
+    pub fn encrypted() -> Result<Postgres> {
+        let access = ACCESS.replace("host ", "hostssl ");
+        let options = &[
+            "-c",
+            "ssl=on",
+            "-c",
+            "ssl_cert_file=server.pem",
+            "-c",
+            "ssl_key_file=server.key",
+        ];
+        Postgres::start_with(&access, options, MAKE_CERTIFICATES)
+    }
+
+    /// The certificate of who signed the one of an encrypted server.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("authority.pem")
+    }
+
+    fn start_with(access: &str, options: &'static [&'static str], prepare: &str) -> Result<Postgres> {
         let programs = programs()?;
         let folder = scratch::folder("postgres")?;
         if is_root() {
@@ -50,11 +84,13 @@ impl Postgres {
             ])
             .current_dir(&folder);
         process::run(initdb, PATIENCE).and_then(process::Finished::ok)?;
-        std::fs::write(folder.join("data/pg_hba.conf"), ACCESS)?;
+        std::fs::write(folder.join("data/pg_hba.conf"), access)?;
+        process::shell(&folder, &format!("set -e; {prepare}"))?;
         let port = process::free_ports(1)?[0];
         let server = Postgres {
             port,
-            process: spawn(&programs, &folder, port)?,
+            process: spawn(&programs, &folder, port, options)?,
+            options,
             programs,
             folder,
         };
@@ -91,7 +127,7 @@ impl Postgres {
 
     /// Starts it again on what it had.
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.programs, &self.folder, self.port)?;
+        self.process = spawn(&self.programs, &self.folder, self.port, self.options)?;
         self.wait_until_ready()
     }
 }
@@ -104,13 +140,14 @@ impl Drop for Postgres {
     }
 }
 
-fn spawn(programs: &Path, folder: &Path, port: u16) -> Result<Guarded> {
+fn spawn(programs: &Path, folder: &Path, port: u16, options: &[&str]) -> Result<Guarded> {
     let log = std::fs::File::create(folder.join("log"))?;
     let mut command = as_nobody(&programs.join("postgres"));
     command
         .args(["-D", "data", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
         .args(["-c", "unix_socket_directories=", "-p"])
         .arg(port.to_string())
+        .args(options)
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -82,6 +82,23 @@ impl Sqld {
         self.wait_until_ready()
     }
 
+    /// Runs SQL past notefs.
+    pub fn run(&self, sql: &str) -> Result<()> {
+        let statement = serde_json::json!({"type": "execute", "stmt": {"sql": sql}});
+        let pipeline = serde_json::json!({"requests": [statement, {"type": "close"}]});
+        let mut command = Command::new("curl");
+        command.args([
+            "-sS",
+            "--fail",
+            "--json",
+            &pipeline.to_string(),
+            &format!("{}/v3/pipeline", self.url()),
+        ]);
+        let answer = process::run(command, PATIENCE)?.ok()?.stdout;
+        anyhow::ensure!(!answer.contains("\"type\":\"error\""), "{sql}: {answer}");
+        Ok(())
+    }
+
     /// A token with this claim ("rw" or "ro") that the server takes.
     pub fn token(&self, access: &str) -> Result<String> {
         let script = r#"

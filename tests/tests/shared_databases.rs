@@ -1,16 +1,19 @@
 //! The shared index on real servers: the same notes and the same questions in SQLite, libSQL and PostgreSQL.
 //!
 //! Owns starting the servers and what each of them is asked. `corpus` has the notes and the questions with their
-//! answers, `versions` the writers that meet, `hostile` what is made to hurt.
+//! answers, `versions` the writers that meet, `edits` what happens at random, `hostile` what is made to hurt.
 
 #[path = "shared_databases/corpus.rs"]
 mod corpus;
+#[path = "shared_databases/edits.rs"]
+mod edits;
 #[path = "shared_databases/hostile.rs"]
 mod hostile;
 #[path = "shared_databases/versions.rs"]
 mod versions;
 
 use std::future::Future;
+use std::io::Write as _;
 
 use anyhow::{Context, Result, ensure};
 use notefs_indexer::{ObjectVersion, SharedAddress, SharedChange, SharedError, SharedIndex, SharedRow};
@@ -92,6 +95,16 @@ async fn everything(index: &SharedIndex, page: usize) -> Result<Vec<SharedRow>> 
     Ok(by_path)
 }
 
+fn seed() -> u64 {
+    let given = std::env::var("NOTEFS_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(1, |now| u64::from(now.subsec_nanos()) + 1)
+    })
+}
+
 /// The whole suite on one server.
 async fn suite(url: &str) -> Result<()> {
     corpus::questions(url).await.context("questions")?;
@@ -103,7 +116,10 @@ async fn suite(url: &str) -> Result<()> {
     versions::two_writers_at_once(url)
         .await
         .context("two writers at once")?;
-    versions::random_orders(url).await.context("random orders")?;
+    let seed = seed();
+    writeln!(std::io::stderr(), "NOTEFS_TEST_SEED={seed}")?;
+    versions::random_orders(url, seed).await.context("random orders")?;
+    edits::all_indexes_find_the_same(url, seed).await.context("edits")?;
     hostile::notes(url).await.context("hostile notes")?;
     hostile::queries(url).await.context("hostile queries")?;
     Ok(())
@@ -114,6 +130,7 @@ fn libsql_answers_as_sqlite_does() -> Result<()> {
     let mut server = Sqld::start()?;
     wait_for(async {
         suite(&server.url()).await?;
+        hostile::what_is_refused(&server.url(), &|sql| server.run(sql), hostile::TRIGGER_OF_SQLITE).await?;
         let index = open(&server.url(), "again").await?;
         comes_and_goes(&index, || server.kill()).await?;
         server.start_again()?;
@@ -126,6 +143,12 @@ fn postgres_answers_as_sqlite_does() -> Result<()> {
     let mut server = Postgres::start()?;
     wait_for(async {
         suite(&server.url("test")).await?;
+        hostile::what_is_refused(
+            &server.url("test"),
+            &|sql| server.run(sql).map(drop),
+            hostile::TRIGGER_OF_POSTGRES,
+        )
+        .await?;
         let index = open(&server.url("test"), "again").await?;
         comes_and_goes(&index, || server.kill()).await?;
         server.start_again()?;
@@ -181,7 +204,7 @@ fn a_token_is_checked_and_never_shown() -> Result<()> {
         let reader = SharedIndex::open(&address.with_token(Some(read.clone())), "v").await?;
         ensure!(reader.search("text", 1, 0).await?.len() == 1);
         let written = reader.apply(&[gone(b"a.md", version("1", 1, "m"))]).await;
-        is_refused(written.map_err(Into::into), &read)
+        is_refused(written.map(drop).map_err(Into::into), &read)
     })
 }
 
@@ -215,4 +238,27 @@ fn is_refused(result: Result<()>, secret: &str) -> Result<()> {
     ensure!(text.contains("refused") && !text.contains(secret), "{text}");
     ensure!(!error.retryable() && !error.away(), "{text}");
     Ok(())
+}
+
+/// What the first migration alone had made.
+const UNDO_SECOND_MIGRATION: &str = "
+    DROP TABLE notefs.name;
+    DROP INDEX notefs.note_by_path, notefs.link_by_whole_key, notefs.link_by_slug_key;
+    ALTER TABLE notefs.note ADD UNIQUE (vault_id, path);
+    DELETE FROM notefs.migration WHERE number = 2";
+
+#[test]
+fn a_database_of_before_is_brought_up_to_date_and_keeps_its_notes() -> Result<()> {
+    let server = Postgres::start()?;
+    let url = server.url("test");
+    let note = |path: &[u8], etag| upsert(path, version(etag, 1, "m"), None, b"an otter [[b]]");
+    wait_for(async {
+        open(&url, "v").await?.apply(&[note(b"a.md", "1")]).await?;
+        server.run(UNDO_SECOND_MIGRATION)?;
+        let index = open(&url, "v").await?;
+        index.apply(&[note(b"b.md", "2")]).await?;
+        ensure!(everything(&index, 10).await?.len() == 2, "a note is missing");
+        ensure!(index.around(b"b.md").await?.len() == 2, "who links to it is not known");
+        Ok(())
+    })
 }

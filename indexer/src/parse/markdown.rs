@@ -9,11 +9,24 @@ use std::ops::Range;
 use pulldown_cmark::{Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, TextMergeWithOffset};
 
 use super::{Heading, MAX_HEADING_BYTES, MAX_TARGET_BYTES, Note, inline, semantics};
-use crate::model::LinkKind;
+use crate::model::{LinkKind, WarningKind};
 use crate::text;
+
+/// Marks that may mean something in Markdown, line ends among them, that are read of one note: each may cost the parser 100 bytes.
+const MAX_MARKS: usize = 1 << 20;
 
 /// Collects headings, tags and links of `source[from..]` into the note.
 pub(super) fn collect(note: &mut Note, source: &str, from: usize) {
+    let source = match nth_mark(&source[from..], MAX_MARKS) {
+        Some(end) => {
+            let message = format!(
+                "More than {MAX_MARKS} marks and lines: what is behind them is found, and neither link, tag nor heading"
+            );
+            note.remark(WarningKind::TooMany, message);
+            &source[..from + end]
+        }
+        None => source,
+    };
     let options =
         Options::ENABLE_WIKILINKS | Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES | Options::ENABLE_TASKLISTS;
     let events = TextMergeWithOffset::new(Parser::new_ext(&source[from..], options).into_offset_iter());
@@ -39,6 +52,16 @@ pub(super) fn collect(note: &mut Note, source: &str, from: usize) {
         collector.event(event, range);
     }
     collector.end_run();
+}
+
+/// Where a text has its `n`th mark, counted from 0.
+fn nth_mark(text: &str, n: usize) -> Option<usize> {
+    let is_mark = |byte: u8| byte == b'\n' || byte.is_ascii_punctuation();
+    if text.len() <= n {
+        return None;
+    }
+    let marks = text.bytes().enumerate().filter(|(_, byte)| is_mark(*byte));
+    marks.map(|(at, _)| at).nth(n)
 }
 
 struct Collector<'a> {

@@ -23,6 +23,8 @@ enum Kind {
     Away,
     /// Others hold it, or it has no room at the moment.
     Busy,
+    /// The database does not take what was sent.
+    Rejected,
     /// Somebody has to do something first.
     Final,
 }
@@ -30,12 +32,22 @@ enum Kind {
 impl SharedError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn retryable(&self) -> bool {
-        self.kind != Kind::Final
+        !matches!(self.kind, Kind::Final | Kind::Rejected)
     }
 
     /// Whether the server cannot be reached, so that there is no use in trying other calls.
     pub fn away(&self) -> bool {
         self.kind == Kind::Away
+    }
+
+    /// Whether the database was reached and let us in, but refused what was sent: something in it may be at fault.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.kind == Kind::Rejected
+    }
+
+    /// What failed, in one line.
+    pub(super) fn reason(&self) -> &str {
+        &self.what
     }
 
     pub(super) fn address(what: &str) -> Self {
@@ -55,6 +67,19 @@ impl SharedError {
         }
     }
 
+    /// A connection that did not come about, or broke.
+    pub(super) fn broken(address: &SharedAddress, action: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        let unreachable = Self::unreachable(address, action, causes(error));
+        if !is_about_certificate(error) {
+            return unreachable;
+        }
+        Self {
+            advice: "Add the certificate of who signed the server's to this system's, or name its file in SSL_CERT_FILE where notefs is started; \
+                     this machine's own index answers meanwhile",
+            ..unreachable
+        }
+    }
+
     pub(super) fn busy(address: &SharedAddress, action: &str, detail: impl std::fmt::Display) -> Self {
         Self {
             what: format!("Cannot {action} at {address} now: {}", clipped(&detail.to_string())),
@@ -68,6 +93,13 @@ impl SharedError {
             what: format!("Cannot {action} at {address}: {}", clipped(&detail.to_string())),
             advice: "Check that the address is that of a database for notefs; another database can be given, and is filled anew",
             kind: Kind::Final,
+        }
+    }
+
+    pub(super) fn rejected(address: &SharedAddress, action: &str, detail: impl std::fmt::Display) -> Self {
+        Self {
+            kind: Kind::Rejected,
+            ..Self::failed(address, action, detail)
         }
     }
 
@@ -86,6 +118,33 @@ impl SharedError {
             kind: Kind::Final,
         }
     }
+}
+
+/// The whole chain of causes: the outermost says no more than that connecting failed.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// Whether TLS refused what the server showed. An I/O error hides what it holds from the chain of causes.
+fn is_about_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_refusal = |error: &(dyn std::error::Error + 'static)| {
+        matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+    };
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        let held = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if is_refusal(inner) || held.is_some_and(|held| is_about_certificate(held)) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 fn clipped(detail: &str) -> &str {

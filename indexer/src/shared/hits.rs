@@ -1,10 +1,11 @@
-//! From what a database found to what a search answers.
+//! From what a database found to what is answered.
 //!
-//! Owns the page of an answer and its bounds, and cutting snippets. Does not ask a database.
+//! Owns the page of a search and its bounds, cutting snippets, and rows as notes. Does not ask a database.
 
-use crate::model::Hit;
+use crate::model::{Change, Entity, Hit};
 use crate::query::Query;
 use crate::snippet::{MAX_SCANNED_BYTES, Needles};
+use crate::text::date;
 
 /// Notes with one title that are put first, as in the index of one machine.
 pub(super) const MAX_EXACT_TITLES: i64 = 8;
@@ -50,6 +51,33 @@ pub(super) struct Found {
 pub(super) fn hits(found: Vec<Found>, query: &Query) -> Vec<Hit> {
     let needles = Needles::new(query);
     found.into_iter().map(|found| hit(found, &needles)).collect()
+}
+
+/// A note's row: path, title, type, permalink, and when it was made and last changed.
+pub(super) type NoteCells = (Vec<u8>, [String; 3], [Option<i64>; 2]);
+
+/// A row as an entity.
+pub(super) fn entity((path_bytes, [title, note_type, permalink], [created_ns, modified_ns]): NoteCells) -> Entity {
+    Entity {
+        path: String::from_utf8_lossy(&path_bytes).into_owned(),
+        path_bytes,
+        title,
+        note_type,
+        permalink,
+        created: created_ns.map(date::shown),
+        modified: date::shown(modified_ns.unwrap_or_default()),
+    }
+}
+
+/// A note with its text, both parts of it, as a change.
+pub(super) fn change(path: Vec<u8>, [head, body]: [String; 2], mtime_ns: i64) -> Change {
+    let bytes = (head + &body).into_bytes();
+    Change::Upsert {
+        path,
+        total_bytes: bytes.len() as u64,
+        bytes,
+        mtime_ns,
+    }
 }
 
 fn hit(found: Found, needles: &Needles) -> Hit {

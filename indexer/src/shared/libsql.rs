@@ -1,10 +1,11 @@
 //! The shared index in libSQL: Turso, or a `sqld` of one's own.
 //!
 //! Owns the SQL of all calls but search. Its parts: `hrana` (the protocol, over HTTP), `schema` (tables and migrations),
-//! `search`. Each write is one transaction in one request, which the server ends by itself if a statement fails; no
+//! `search`, `knowledge` (tags, recent notes, what is around one). Each write is one transaction in one request, which the server ends by itself if a statement fails; no
 //! transaction ever waits for this machine.
 
 mod hrana;
+mod knowledge;
 mod schema;
 mod search;
 
@@ -16,9 +17,10 @@ use super::version::rule;
 use super::{ObjectVersion, SharedAddress, SharedError, SharedRow};
 
 /// Tables keyed by `note_id` that a note fills anew each time. The full text comes first: it leaves by what `note_text` holds.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     "DELETE FROM full_text WHERE rowid IN",
     "DELETE FROM note_text WHERE note_id IN",
+    "DELETE FROM name WHERE note_id IN",
     "DELETE FROM link WHERE note_id IN",
     "DELETE FROM heading WHERE note_id IN",
     "DELETE FROM tag WHERE note_id IN",
@@ -57,6 +59,7 @@ impl Libsql {
         let texts: Vec<Json> = rows.texts.iter().map(text_row).collect();
         let tables = [
             ("note_text", 12, &texts),
+            ("name", 3, &rows.names),
             ("link", 15, &rows.links),
             ("heading", 5, &rows.headings),
             ("tag", 3, &rows.tags),
@@ -95,6 +98,14 @@ impl Libsql {
             .rows(Statement::new(sql).integer(self.vault_id).text(hex(path)))
             .await?;
         Ok(rows.into_iter().next())
+    }
+
+    /// `paths` is a JSON list of paths in hexadecimal digits.
+    pub(super) async fn rows_at(&self, paths: &str) -> Result<Vec<SharedRow>, SharedError> {
+        let sql = format!(
+            "SELECT {ROW_COLUMNS} FROM note WHERE vault_id = ?1 AND path IN (SELECT unhex(value) FROM json_each(?2))"
+        );
+        self.rows(Statement::new(sql).integer(self.vault_id).text(paths)).await
     }
 
     pub(super) async fn paths_after(&self, path: &[u8], limit: usize) -> Result<Vec<SharedRow>, SharedError> {

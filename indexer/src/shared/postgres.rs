@@ -1,11 +1,13 @@
 //! The shared index in PostgreSQL.
 //!
 //! Owns the SQL of all calls but search. Its parts: `connection` (one, reconnected when it breaks; `tls` for it), `schema`
-//! (tables and migrations), `vector` (full text and queries as PostgreSQL's types), `search`. Each write is one
+//! (tables and migrations), `vector` (full text and queries as PostgreSQL's types), `search`, `knowledge` (tags, recent
+//! notes, what is around one). Each write is one
 //! transaction whose statements are sent together. Writers of one vault wait for each other at its row, so that numbers
 //! become visible in their order.
 
 mod connection;
+mod knowledge;
 mod schema;
 mod search;
 mod tls;
@@ -19,11 +21,14 @@ use super::version::rule;
 use super::{ObjectVersion, SharedAddress, SharedError, SharedRow};
 
 /// Tables keyed by `note_id` that a note fills anew each time.
-const PARTS: [&str; 6] = ["note_text", "link", "heading", "tag", "prop", "observation"];
+const PARTS: [&str; 7] = ["note_text", "name", "link", "heading", "tag", "prop", "observation"];
 
 /// The notes that the running transaction has changed: their numbers are beyond the vault's, which rises at its end.
 const CHANGED: &str =
     "(SELECT id FROM notefs.note WHERE vault_id = $1 AND seq > (SELECT seq FROM notefs.vault WHERE id = $1))";
+
+/// Bytes of a path that are in the index as they are, for the order; a row of an index takes less than the longest path.
+const INDEXED_PATH_BYTES: usize = 1_000;
 
 const ROW_COLUMNS: &str = "path, etag, stored_ms, writer, write_id, gone::bigint, seq, title";
 
@@ -61,8 +66,9 @@ impl Postgres {
             PARTS.map(|table| self.statement(format!("DELETE FROM notefs.{table} WHERE note_id IN {CHANGED}"))),
         );
         let texts: Vec<Json> = rows.texts.iter().map(text_row).collect();
-        let tables: [(&str, &str, &[Json]); 6] = [
+        let tables: [(&str, &str, &[Json]); 7] = [
             ("note_text", "bigint smallint integer text text tsvector", &texts),
+            ("name", "text smallint", &rows.names),
             (
                 "link",
                 "integer text text text text text smallint smallint smallint integer bigint text text text",
@@ -97,16 +103,33 @@ impl Postgres {
     }
 
     pub(super) async fn row(&self, path: &[u8]) -> Result<Option<SharedRow>, SharedError> {
-        let sql = format!("SELECT {ROW_COLUMNS} FROM notefs.note WHERE vault_id = $1 AND path = $2");
+        let sql = format!(
+            "SELECT {ROW_COLUMNS} FROM notefs.note WHERE vault_id = $1 AND {}",
+            is_path("$2")
+        );
         let rows = self
             .rows(self.statement(sql).with(Parameter::Bytes(path.to_owned())))
             .await?;
         Ok(rows.into_iter().next())
     }
 
+    /// `paths` is a JSON list of paths in hexadecimal digits.
+    pub(super) async fn rows_at(&self, paths: &str) -> Result<Vec<SharedRow>, SharedError> {
+        let sql = format!(
+            "SELECT {ROW_COLUMNS} FROM jsonb_array_elements_text($2::jsonb) AS wanted (digits)
+             JOIN notefs.note ON vault_id = $1 AND {}",
+            is_path("decode(digits, 'hex')")
+        );
+        self.rows(self.statement(sql).with(Parameter::Text(paths.to_owned())))
+            .await
+    }
+
     pub(super) async fn paths_after(&self, path: &[u8], limit: usize) -> Result<Vec<SharedRow>, SharedError> {
-        let sql =
-            format!("SELECT {ROW_COLUMNS} FROM notefs.note WHERE vault_id = $1 AND path > $2 ORDER BY path LIMIT $3");
+        let sql = format!(
+            "SELECT {ROW_COLUMNS} FROM notefs.note
+             WHERE vault_id = $1 AND substr(path, 1, {INDEXED_PATH_BYTES}) >= substr($2, 1, {INDEXED_PATH_BYTES}) AND path > $2
+             ORDER BY substr(path, 1, {INDEXED_PATH_BYTES}), path LIMIT $3"
+        );
         self.rows(self.statement(sql).with(Parameter::Bytes(path.to_owned())).count(limit))
             .await
     }
@@ -126,6 +149,13 @@ impl Postgres {
     }
 }
 
+/// The condition that a note's path is this value, in the words of the index.
+fn is_path(value: &str) -> String {
+    format!(
+        "substr(path, 1, {INDEXED_PATH_BYTES}) = substr({value}, 1, {INDEXED_PATH_BYTES}) AND sha256(path) = sha256({value})"
+    )
+}
+
 fn upsert() -> String {
     let types = "text text text text text bigint bigint bigint smallint text bigint text text text bigint";
     format!(
@@ -133,7 +163,7 @@ fn upsert() -> String {
            modified_ns, mtime_ns, gone, etag, stored_ms, writer, write_id, replaces, parse_version)
          SELECT $1, (SELECT seq FROM notefs.vault WHERE id = $1) + 1 + (j ->> 0)::bigint, decode(j ->> 1, 'hex'), {}
          FROM jsonb_array_elements($2::jsonb) AS j
-         ON CONFLICT (vault_id, path) DO UPDATE SET seq = excluded.seq, path_key = excluded.path_key,
+         ON CONFLICT (vault_id, substr(path, 1, {INDEXED_PATH_BYTES}), sha256(path)) DO UPDATE SET seq = excluded.seq, path_key = excluded.path_key,
            title = CASE excluded.gone WHEN 1 THEN note.title ELSE excluded.title END, title_flat = excluded.title_flat,
            type = excluded.type, permalink = excluded.permalink, created_ns = excluded.created_ns,
            modified_ns = excluded.modified_ns, mtime_ns = excluded.mtime_ns, gone = excluded.gone, etag = excluded.etag,

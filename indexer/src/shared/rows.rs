@@ -4,7 +4,7 @@
 //! place of its change in the batch. NUL, which PostgreSQL takes in no text, becomes U+FFFD for every database, so that all
 //! hold the same. Does not know SQL, and leaves the full text to each database ([`Searchable`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -29,6 +29,7 @@ pub(super) struct Rows {
     pub(super) count: usize,
     pub(super) notes: Vec<Value>,
     pub(super) texts: Vec<TextRow>,
+    pub(super) names: Vec<Value>,
     pub(super) links: Vec<Value>,
     pub(super) headings: Vec<Value>,
     pub(super) tags: Vec<Value>,
@@ -136,6 +137,7 @@ impl Rows {
                 let note = parse::parse(path, &text);
                 self.add_note(at, change, &shown, &note, *mtime_ns);
                 self.add_text(at, &shown, &text, &note);
+                self.add_names(at, &shown, &note);
                 self.add_parts(at, &note);
             }
         }
@@ -164,6 +166,13 @@ impl Rows {
             change.replaced().map(clean),
             parse::VERSION,
         ]));
+    }
+
+    fn add_names(&mut self, at: usize, shown: &str, note: &Note) {
+        let names = columns::names(note, shown, &columns::path_slug(shown));
+        let names: BTreeSet<(String, i64)> = names.iter().map(|(key, kind)| (clean(key), *kind as i64)).collect();
+        self.names
+            .extend(names.iter().map(|(key, kind)| json!([at, key, kind])));
     }
 
     fn add_text(&mut self, at: usize, shown: &str, text: &Text, note: &Note) {
@@ -327,6 +336,7 @@ mod tests {
             .map(|text| format!("{}{}{:?}", text.head, text.body, text.searchable));
         let all = [
             &rows.notes,
+            &rows.names,
             &rows.links,
             &rows.headings,
             &rows.tags,

@@ -145,7 +145,8 @@ impl Batch<'_> {
             note.modified_ns,
             note.permalink.as_deref().unwrap_or(&slug)
         ])?;
-        self.put_text(id, text, note)?;
+        let columns = self.put_text(id, &shown, text, note)?;
+        self.pending.put(&self.connection, id, columns)?;
         self.put_names(id, &shown, &slug, note)?;
         self.put_links(id, &note.links)?;
         self.put_observations(id, &note.observations)?;

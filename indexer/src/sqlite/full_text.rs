@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::offset;
 use crate::columns::full_text;
 
-/// What a batch holds back of old text before it writes early, in bytes.
+/// What a batch holds back of text before it writes early, in bytes.
 const MAX_PENDING_BYTES: usize = 16 << 20;
 
 const INSERT: &str = "INSERT INTO full_text (rowid, title, path, headings, tags, body, props)
@@ -23,48 +23,81 @@ const DELETE: &str = "INSERT INTO full_text (full_text, rowid, title, path, head
     VALUES ('delete', ?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 /// The columns of one row, as the table sees them.
-type Columns = [String; 6];
+pub(super) type Columns = [String; 6];
 
-/// Notes whose rows are out of date, and what these rows hold; `None` for notes that had none.
+/// A row that is out of date.
+#[derive(Default)]
+struct Stale {
+    /// What the row holds; `None` for a note that had none.
+    old: Option<Columns>,
+    /// What it is to hold, if that is known without a look at the stored note.
+    new: Option<Columns>,
+}
+
+/// Notes whose rows are out of date.
 #[derive(Default)]
 pub(super) struct Pending {
-    rows: BTreeMap<i64, Option<Columns>>,
+    rows: BTreeMap<i64, Stale>,
     bytes: usize,
 }
 
 impl Pending {
     /// Notes that a note is new: no row stands for it yet.
     pub(super) fn add(&mut self, id: i64) {
-        self.rows.entry(id).or_insert(None);
+        self.rows.entry(id).or_default();
     }
 
     /// Notes that the note will change. Its stored text must still be the old one.
     pub(super) fn change(&mut self, connection: &Connection, id: i64) -> rusqlite::Result<()> {
-        if self.rows.contains_key(&id) {
+        if let Some(known) = self.rows.get_mut(&id) {
+            known.new = None;
             return Ok(());
         }
+        self.make_room(connection)?;
+        let old = read(connection, id)?;
+        self.bytes += size(&old);
+        self.rows.insert(id, Stale { old, new: None });
+        Ok(())
+    }
+
+    /// What a note that was added or will change is to hold, once it is stored so.
+    pub(super) fn put(&mut self, connection: &Connection, id: i64, columns: Columns) -> rusqlite::Result<()> {
+        let new = Some(columns);
+        self.bytes += size(&new);
+        if let Some(known) = self.rows.get_mut(&id) {
+            known.new = new;
+        }
+        self.make_room(connection)
+    }
+
+    fn make_room(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if self.bytes > MAX_PENDING_BYTES {
             self.write(connection)?;
         }
-        let old = read(connection, id)?;
-        self.bytes += old.iter().flatten().map(String::len).sum::<usize>();
-        self.rows.insert(id, old);
         Ok(())
     }
 
     /// Brings the table up to date with the stored notes.
     pub(super) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        for (id, old) in std::mem::take(&mut self.rows) {
-            if let Some(old) = old {
+        for (id, stale) in std::mem::take(&mut self.rows) {
+            if let Some(old) = stale.old {
                 execute(connection, DELETE, id, &old)?;
             }
-            if let Some(new) = read(connection, id)? {
+            let new = match stale.new {
+                Some(new) => Some(new),
+                None => read(connection, id)?,
+            };
+            if let Some(new) = new {
                 execute(connection, INSERT, id, &new)?;
             }
         }
         self.bytes = 0;
         Ok(())
     }
+}
+
+fn size(columns: &Option<Columns>) -> usize {
+    columns.iter().flatten().map(String::len).sum()
 }
 
 fn execute(connection: &Connection, sql: &str, id: i64, columns: &Columns) -> rusqlite::Result<()> {

@@ -2,18 +2,22 @@
 //!
 //! Owns their INSERTs. Does not own what goes into which column (`columns`), nor the transaction they are written in (`batch`).
 
-use rusqlite::params;
+use rusqlite::{Statement, params};
 
+use super::full_text::Columns;
 use super::{Batch, signed};
 use crate::columns::{self, encoding_code, link_code};
 use crate::model::WarningKind;
-use crate::note_path::stem;
 use crate::parse::{Note, Observation, RawLink, Text, is_file};
 use crate::resolve::{LookupKeys, NameKind};
 use crate::text::fold;
 
+const INSERT_NAME: &str = "INSERT OR IGNORE INTO name (key, note_id, kind) VALUES (?1, ?2, ?3)";
+
 impl Batch<'_> {
-    pub(super) fn put_text(&self, id: i64, text: &Text, note: &Note) -> rusqlite::Result<()> {
+    /// Stores the text, and answers the columns of the full text.
+    pub(super) fn put_text(&self, id: i64, shown: &str, text: &Text, note: &Note) -> rusqlite::Result<Columns> {
+        let (headings, tags, props) = (columns::headings(note), columns::tags(note), columns::props(note));
         self.prepare_cached(
             "INSERT OR REPLACE INTO note_text (note_id, total_bytes, encoding, body_at, headings, tags, props, text)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -23,32 +27,22 @@ impl Batch<'_> {
             signed(text.total_bytes),
             encoding_code(text.encoding),
             signed(note.body_at),
-            columns::headings(note),
-            columns::tags(note),
-            columns::props(note),
+            headings,
+            tags,
+            props,
             text.text
         ])?;
-        Ok(())
+        let body = text.text.get(note.body_at..).unwrap_or_default();
+        Ok(columns::full_text([&note.title, shown, &headings, &tags, body, &props]))
     }
 
     /// The names of a note that has none yet; `slug` is the permalink that its path makes.
     pub(super) fn put_names(&self, id: i64, shown: &str, slug: &str, note: &Note) -> rusqlite::Result<()> {
-        self.put_name(id, stem(shown), NameKind::Stem)?;
-        self.put_name(id, &note.title, NameKind::Title)?;
-        for alias in &note.aliases {
-            self.put_name(id, alias, NameKind::Alias)?;
+        let mut insert = self.prepare_cached(INSERT_NAME)?;
+        for (key, kind) in columns::names(note, shown, slug) {
+            insert.execute(params![key, id, kind as i64])?;
         }
-        if let Some(permalink) = &note.permalink {
-            self.put_name(id, permalink, NameKind::Permalink)?;
-        }
-        self.put_slug(id, slug)
-    }
-
-    fn put_slug(&self, id: i64, slug: &str) -> rusqlite::Result<()> {
-        if slug.is_empty() {
-            return Ok(());
-        }
-        self.put_name(id, slug, NameKind::Slug)
+        Ok(())
     }
 
     /// The note has another path, whose permalink takes the old one's place; an author's own stays before it.
@@ -56,18 +50,15 @@ impl Batch<'_> {
         let slug = columns::path_slug(shown);
         self.prepare_cached("DELETE FROM name WHERE note_id = ?1 AND kind = ?2")?
             .execute(params![id, NameKind::Slug as i64])?;
-        self.put_slug(id, &slug)?;
+        if !slug.is_empty() {
+            self.prepare_cached(INSERT_NAME)?
+                .execute(params![fold::key(&slug), id, NameKind::Slug as i64])?;
+        }
         self.prepare_cached(
             "UPDATE note SET permalink = ?2
              WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM name WHERE note_id = ?1 AND kind = ?3)",
         )?
         .execute(params![id, slug, NameKind::Permalink as i64])?;
-        Ok(())
-    }
-
-    fn put_name(&self, id: i64, name: &str, kind: NameKind) -> rusqlite::Result<()> {
-        let mut insert = self.prepare_cached("INSERT OR IGNORE INTO name (key, note_id, kind) VALUES (?1, ?2, ?3)")?;
-        insert.execute(params![fold::key(name), id, kind as i64])?;
         Ok(())
     }
 
@@ -124,21 +115,41 @@ impl Batch<'_> {
     }
 
     pub(super) fn put_parts(&self, id: i64, note: &Note) -> rusqlite::Result<()> {
-        let mut insert = self.prepare_cached("INSERT INTO heading VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        for (ordinal, heading) in note.headings.iter().enumerate() {
-            insert.execute(params![id, signed(ordinal), heading.level, heading.line, heading.text])?;
+        self.each(
+            &note.headings,
+            "INSERT INTO heading VALUES (?1, ?2, ?3, ?4, ?5)",
+            |insert, ordinal, heading| insert.execute(params![id, ordinal, heading.level, heading.line, heading.text]),
+        )?;
+        self.each(
+            &note.tags,
+            "INSERT OR IGNORE INTO tag VALUES (?1, ?2, ?3)",
+            |insert, _, tag| insert.execute(params![id, fold::key(tag), tag]),
+        )?;
+        self.each(
+            &note.props,
+            "INSERT OR REPLACE INTO prop VALUES (?1, ?2, ?3)",
+            |insert, _, (key, value)| insert.execute(params![id, key, value.to_string()]),
+        )?;
+        self.each(
+            &note.remarks,
+            "INSERT INTO warning VALUES (?1, ?2, ?3, ?4)",
+            |insert, ordinal, remark| insert.execute(params![id, ordinal, warning_code(remark.kind), remark.message]),
+        )
+    }
+
+    /// Runs a statement for each, with its number; of nothing it is not even looked up.
+    fn each<T>(
+        &self,
+        items: &[T],
+        sql: &str,
+        insert: impl Fn(&mut Statement<'_>, i64, &T) -> rusqlite::Result<usize>,
+    ) -> rusqlite::Result<()> {
+        if items.is_empty() {
+            return Ok(());
         }
-        let mut insert = self.prepare_cached("INSERT OR IGNORE INTO tag VALUES (?1, ?2, ?3)")?;
-        for tag in &note.tags {
-            insert.execute(params![id, fold::key(tag), tag])?;
-        }
-        let mut insert = self.prepare_cached("INSERT OR REPLACE INTO prop VALUES (?1, ?2, ?3)")?;
-        for (key, value) in &note.props {
-            insert.execute(params![id, key, value.to_string()])?;
-        }
-        let mut insert = self.prepare_cached("INSERT INTO warning VALUES (?1, ?2, ?3, ?4)")?;
-        for (ordinal, remark) in note.remarks.iter().enumerate() {
-            insert.execute(params![id, signed(ordinal), warning_code(remark.kind), remark.message])?;
+        let mut statement = self.prepare_cached(sql)?;
+        for (ordinal, item) in items.iter().enumerate() {
+            insert(&mut statement, signed(ordinal), item)?;
         }
         Ok(())
     }
@@ -154,5 +165,6 @@ fn warning_code(kind: WarningKind) -> i64 {
         WarningKind::Property => 5,
         // Found when asked for, and never stored.
         WarningKind::Permalink => 6,
+        WarningKind::NotShared => 7,
     }
 }

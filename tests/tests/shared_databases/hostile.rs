@@ -1,6 +1,6 @@
 //! Notes and queries that are made to hurt: they are data, in every database.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use notefs_indexer::{Change, Index};
 
 use crate::{everything, open, upsert, version};
@@ -53,8 +53,23 @@ pub(crate) async fn notes(url: &str) -> Result<()> {
     ));
     let key = format!("---\n{}: 1\n---\nmarker longkey", "k".repeat(8_000));
     changes.push(upsert(b"key.md", version("1", 1, "m"), None, key.as_bytes()));
-    index.apply(&changes).await?;
-    index.apply(&changes).await?;
+    // Too long for an index of PostgreSQL, and no way to pack it.
+    let folders: String = (0..1_200_u64)
+        .map(|n| format!("{:03x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 52))
+        .collect();
+    for name in ["one", "two"] {
+        let path = format!("{folders}/{name}.md");
+        changes.push(upsert(
+            path.as_bytes(),
+            version("1", 1, "m"),
+            None,
+            format!("marker longpath{name}").as_bytes(),
+        ));
+    }
+    for _ in 0..2 {
+        let rejected = index.apply(&changes).await?;
+        ensure!(rejected.is_empty(), "{rejected:?}");
+    }
     ensure!(everything(&index, 100).await?.len() == changes.len());
     // The note in UTF-16 has its marker in no place where it could be read.
     ensure!(index.search("marker", 100, 0).await?.len() == changes.len() - 1);
@@ -68,10 +83,64 @@ pub(crate) async fn notes(url: &str) -> Result<()> {
         "manylinks",
         "spaceless",
         "longkey",
+        "longpathone",
+        "longpathtwo",
     ] {
         ensure!(index.search(word, 10, 0).await?.len() == 1, "{word}");
     }
     ensure!(index.search("rawpath", 1, 0).await?[0].path_bytes == b"d/\xff\xfe.md");
+    let path = format!("{folders}/two.md").into_bytes();
+    ensure!(index.row(&path).await?.is_some_and(|row| row.path == path));
+    let rows = index.rows(&[&path, b"key.md", b"nowhere.md"]).await?;
+    ensure!(rows.len() == 2 && rows.iter().any(|row| row.path == path), "{rows:?}");
+    Ok(())
+}
+
+/// Lets the server refuse each note that is called so.
+pub(crate) const TRIGGER_OF_SQLITE: &str = "CREATE TRIGGER refuse BEFORE INSERT ON note WHEN NEW.title = 'poison'
+    BEGIN SELECT RAISE(ABORT, 'it is too odd'); END";
+pub(crate) const TRIGGER_OF_POSTGRES: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+       IF NEW.title = 'poison' THEN RAISE EXCEPTION 'it is too odd'; END IF; RETURN NEW; END $$;
+     CREATE TRIGGER refuse BEFORE INSERT ON notefs.note FOR EACH ROW EXECUTE FUNCTION refuse()";
+
+/// What the server does not take is told, and all the rest goes in; a server that takes nothing has another trouble.
+pub(crate) async fn what_is_refused(url: &str, run: &dyn Fn(&str) -> Result<()>, trigger: &str) -> Result<()> {
+    let index = open(url, "refusing").await?;
+    run(trigger)?;
+    let note = |number: usize| {
+        let title = if number % 97 == 13 { "poison" } else { "food" };
+        let path = format!("{number:03}.md").into_bytes();
+        upsert(
+            &path,
+            version("1", 1, "m"),
+            None,
+            format!("# {title}\n\nsupper\n").as_bytes(),
+        )
+    };
+    let changes: Vec<_> = (0..300).map(note).collect();
+    let rejected = index.apply(&changes).await?;
+    let mut paths: Vec<_> = rejected.iter().map(|one| String::from_utf8_lossy(&one.path)).collect();
+    paths.sort();
+    ensure!(paths == ["013.md", "110.md", "207.md"], "{rejected:?}");
+    ensure!(
+        rejected.iter().all(|one| one.reason.contains("it is too odd")),
+        "{rejected:?}"
+    );
+    ensure!(everything(&index, 100).await?.len() == 297 && index.search("supper", 500, 0).await?.len() == 297);
+    let table = if url.starts_with("postgres") {
+        "notefs.note_text"
+    } else {
+        "note_text"
+    };
+    run(&format!("ALTER TABLE {table} RENAME TO elsewhere"))?;
+    let refused = index.apply(&changes[..3]).await.err();
+    run(&format!(
+        "ALTER TABLE {} RENAME TO note_text",
+        table.replace("note_text", "elsewhere")
+    ))?;
+    let refused = refused.context("a server without tables takes nothing")?;
+    ensure!(!refused.retryable() && !refused.away(), "{refused}");
+    ensure!(index.apply(&changes[..3]).await?.is_empty());
     Ok(())
 }
 

@@ -1,7 +1,5 @@
 //! Writers that meet: whatever the order, the same version of a note stands, and each change is seen once.
 
-use std::io::Write as _;
-
 use anyhow::{Context, Result, ensure};
 use notefs_indexer::{SharedChange, SharedIndex};
 
@@ -225,15 +223,7 @@ pub(crate) async fn two_writers_at_once(url: &str) -> Result<()> {
 }
 
 /// Random changes in two random orders, in batches of random sizes, end in the same rows.
-pub(crate) async fn random_orders(url: &str) -> Result<()> {
-    let seed = std::env::var("NOTEFS_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(1, |now| u64::from(now.subsec_nanos()) + 1)
-    });
-    writeln!(std::io::stderr(), "NOTEFS_TEST_SEED={seed}")?;
+pub(crate) async fn random_orders(url: &str, seed: u64) -> Result<()> {
     let mut random = Random(seed);
     let mut changes: Vec<SharedChange> = (0..120)
         .map(|_| {
@@ -272,10 +262,10 @@ pub(crate) async fn random_orders(url: &str) -> Result<()> {
     Ok(())
 }
 
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -109,6 +109,11 @@ impl Row {
         self.text(column).parse().unwrap_or(0)
     }
 
+    /// A number that may be missing.
+    pub(super) fn number(&self, column: usize) -> Option<i64> {
+        self.text(column).parse().ok()
+    }
+
     pub(super) fn real(&self, column: usize) -> f64 {
         let cell = self.0.get(column).map(|cell| &cell["value"]);
         cell.and_then(Json::as_f64).unwrap_or(0.0)
@@ -170,8 +175,7 @@ impl Client {
     }
 
     async fn post(&self, action: &str, steps: Vec<Json>) -> Result<Json, SharedError> {
-        let away =
-            |error: reqwest::Error| SharedError::unreachable(&self.address, action, causes(&error.without_url()));
+        let away = |error: reqwest::Error| SharedError::broken(&self.address, action, &error.without_url());
         let pipeline = json!({
             "baton": null,
             "requests": [{"type": "batch", "batch": {"steps": steps}}, {"type": "close"}],
@@ -235,7 +239,7 @@ impl Client {
             {
                 SharedError::busy(&self.address, action, message)
             }
-            _ => SharedError::failed(&self.address, action, message),
+            _ => SharedError::rejected(&self.address, action, message),
         }
     }
 
@@ -247,6 +251,7 @@ impl Client {
             401 | 403 => SharedError::refused(&self.address, action),
             408 | 425 | 429 => SharedError::busy(&self.address, action, detail),
             500 => SharedError::busy(&self.address, action, detail),
+            413 | 422 => SharedError::rejected(&self.address, action, detail),
             502..=599 => SharedError::unreachable(&self.address, action, detail),
             _ => SharedError::failed(&self.address, action, detail),
         }
@@ -255,17 +260,6 @@ impl Client {
 
 fn succeeded(step: usize) -> Json {
     json!({"type": "ok", "step": step})
-}
-
-/// The whole chain of causes: the outermost says no more than that sending failed.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 fn answers(result: &mut Json, steps: std::ops::Range<usize>) -> Vec<Answer> {

@@ -7,10 +7,10 @@ use super::hrana::{Client, Statement};
 use crate::columns::RANK;
 use crate::shared::SharedError;
 
-/// Machines that bring the same database up to date wait for each other this often.
-const MIGRATION_TRIES: usize = 3;
+const MIGRATIONS: &[&[&str]] = &[V1, V2];
 
-const MIGRATIONS: &[&[&str]] = &[V1];
+/// Each look applies one migration, or finds that another machine has; the last one finds all done, and one is to spare.
+const MIGRATION_TRIES: usize = MIGRATIONS.len() + 2;
 
 const V1: &[&str] = &[
     "CREATE TABLE vault (
@@ -93,6 +93,17 @@ const V1: &[&str] = &[
       title, path, headings, tags, body, props,
       content = 'searchable', content_rowid = 'note_id', tokenize = 'unicode61 remove_diacritics 2'
     )",
+];
+
+/// Links can be asked for by the names that they call.
+const V2: &[&str] = &[
+    "CREATE TABLE name (             -- every name a link can call a note by, as in the index of one machine
+      note_id INTEGER NOT NULL, key TEXT NOT NULL, kind INTEGER NOT NULL,
+      PRIMARY KEY (key, note_id, kind)
+    ) WITHOUT ROWID",
+    "CREATE INDEX name_by_note ON name (note_id)",
+    "CREATE INDEX link_by_whole_key ON link (whole_key) WHERE whole_key IS NOT NULL",
+    "CREATE INDEX link_by_slug_key ON link (slug_key) WHERE slug_key IS NOT NULL",
 ];
 
 /// Brings the database to the newest schema and answers the number of the vault.

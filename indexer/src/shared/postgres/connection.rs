@@ -82,6 +82,11 @@ impl Row {
         self.0.try_get(column).unwrap_or_default()
     }
 
+    /// A number that may be missing.
+    pub(super) fn number(&self, column: usize) -> Option<i64> {
+        self.0.try_get(column).ok()
+    }
+
     pub(super) fn real(&self, column: usize) -> f64 {
         self.0.try_get(column).unwrap_or_default()
     }
@@ -212,7 +217,7 @@ impl Connection {
 
     fn failure(&self, action: &str, error: &tokio_postgres::Error) -> SharedError {
         let Some(said) = error.as_db_error() else {
-            return SharedError::unreachable(&self.address, action, causes(error));
+            return SharedError::broken(&self.address, action, error);
         };
         let (code, message) = (said.code().code(), said.message());
         match code.get(..2).unwrap_or_default() {
@@ -222,7 +227,7 @@ impl Connection {
             "40" | "53" | "55" => SharedError::busy(&self.address, action, message),
             "57" if *said.code() == SqlState::QUERY_CANCELED => SharedError::busy(&self.address, action, message),
             "08" | "57" | "58" => SharedError::unreachable(&self.address, action, message),
-            _ => SharedError::failed(&self.address, action, message),
+            _ => SharedError::rejected(&self.address, action, message),
         }
     }
 }
@@ -233,15 +238,4 @@ fn command<'a>(client: &'a Client, sql: &'a str) -> BoxFuture<'a, Result<u64, to
 
 fn take(slot: &Slot) {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-}
-
-/// The whole chain of causes: the outermost says no more than that connecting failed.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

@@ -9,7 +9,7 @@ use crate::shared::SharedError;
 /// "nfix": the lock that machines take which look at the schema.
 const LOCK: i64 = 0x6e66_6978;
 
-const MIGRATIONS: &[&[&str]] = &[V1];
+const MIGRATIONS: &[&[&str]] = &[V1, V2];
 
 /// Text compares as bytes everywhere, as in SQLite.
 const V1: &[&str] = &[
@@ -82,6 +82,20 @@ const V1: &[&str] = &[
       tags JSONB NOT NULL, line INTEGER NOT NULL, PRIMARY KEY (note_id, ordinal)
     )",
     "CREATE INDEX observation_by_category ON notefs.observation (left(category_key, 256))",
+];
+
+/// Links can be asked for by the names that they call, and a path is as long as it likes.
+const V2: &[&str] = &[
+    "ALTER TABLE notefs.note DROP CONSTRAINT note_vault_id_path_key",
+    // Long paths do not fit into an index, so the rest of them is in it as a hash.
+    "CREATE UNIQUE INDEX note_by_path ON notefs.note (vault_id, substr(path, 1, 1000), sha256(path))",
+    "CREATE TABLE notefs.name (
+      note_id BIGINT NOT NULL, key TEXT COLLATE \"C\" NOT NULL, kind SMALLINT NOT NULL
+    )",
+    "CREATE INDEX name_by_note ON notefs.name (note_id)",
+    "CREATE INDEX name_by_key ON notefs.name (left(key, 256))",
+    "CREATE INDEX link_by_whole_key ON notefs.link (left(whole_key, 256)) WHERE whole_key IS NOT NULL",
+    "CREATE INDEX link_by_slug_key ON notefs.link (left(slug_key, 256)) WHERE slug_key IS NOT NULL",
 ];
 
 /// Brings the database to the newest schema and answers the number of the vault.
