@@ -82,6 +82,15 @@ pub(crate) fn shows(base: &[u8], ours: &[u8], theirs: &[u8]) -> bool {
     })
 }
 
+/// Whether a line that `tried` takes out of `base` is in `ours` again and not in `theirs`: where it is not known whether theirs is built upon
+/// `tried`, nobody can tell whether others took it out as well.
+pub(crate) fn took_out(base: &[u8], tried: &[u8], ours: &[u8], theirs: &[u8]) -> bool {
+    let texts = [base, tried, ours, theirs].map(String::from_utf8_lossy);
+    let [base, tried, ours, theirs] = texts.each_ref().map(|text| text.lines().collect::<HashSet<_>>());
+    let put_back = |line: &&&str| !line.trim().is_empty() && !tried.contains(**line) && ours.contains(**line);
+    base.iter().filter(put_back).any(|line| !theirs.contains(line))
+}
+
 /// How many lines there are in one of two texts alone.
 pub(crate) fn distance(one: &[u8], other: &[u8]) -> usize {
     let (one, other) = (String::from_utf8_lossy(one), String::from_utf8_lossy(other));

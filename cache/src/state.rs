@@ -7,7 +7,7 @@
 //! Inode rows and inline contents are written behind: they live in `cache`, marked dirty, and reach their tables at the commit,
 //! so that a note that is created, written and renamed costs one row, not three.
 //!
-//! Lock order: the content stripe of an inode (`replica`), then `State`'s lock, then `replica`'s reference counts.
+//! Lock order: the content stripe of an inode (`replica`), then the checkpointer's lock, then `State`'s, then `replica`'s reference counts.
 //!
 //! Owns SQL. Does not own meaning: which mutations an operation consists of is `replica`'s and `push`'s business.
 
@@ -23,6 +23,7 @@ mod query;
 mod record;
 mod row;
 mod schema;
+mod tried;
 
 pub(crate) use pin::PinnedRow;
 pub(crate) use query::DirectoryKey;
@@ -46,7 +47,7 @@ use std::path::{Path, PathBuf};
 /// must still fit.
 const JOURNAL_SHARE_OF_RESERVE: u64 = 8;
 
-/// Move the log into the tables when it has grown to this part.
+/// Move the log into the tables, and empty it, when it has grown to this part.
 const LOG_SHARE_OF_RESERVE: u64 = 4;
 
 /// Commit when this many operations share the transaction.
@@ -69,6 +70,8 @@ pub(crate) struct Debt {
     pub(crate) born: u64,
     /// Size of its content when it was last changed.
     pub(crate) bytes: u64,
+    /// The version of its content that may be in the bucket without our having heard of it; 0 if there is none.
+    pub(crate) sent_version: u64,
     /// The newest operation on it: once that is flushed, the inode is *synced*.
     pub(crate) op: u64,
 }
@@ -104,6 +107,7 @@ pub(crate) struct Tables {
     /// What users pinned: a folder by an empty name, a file by its folder and name.
     pub(crate) pins: HashMap<Ino, HashSet<Vec<u8>>>,
     bases: base::Bases,
+    tried: tried::TriedTexts,
     /// What macOS strews about is stored like anything else.
     pub(crate) stores_litter: bool,
 }
@@ -149,6 +153,7 @@ impl State {
             local_bytes: 0,
             pins: HashMap::new(),
             bases: base::Bases::default(),
+            tried: tried::TriedTexts::default(),
             stores_litter: false,
         };
         tables.recover(Some(boot))?;
@@ -172,7 +177,8 @@ impl State {
         Ok(state)
     }
 
-    /// Exclusive use of the tables. Never held across a network call, a disk flush or a kernel notification.
+    /// Exclusive use of the tables. Never held across a network call or a kernel notification; across a disk flush only while the log
+    /// is emptied ([`State::shorten_log`]).
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock()
     }

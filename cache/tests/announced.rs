@@ -10,7 +10,7 @@ use machine::{Hand, Machine, eventually, options, run_on_threads};
 use notefs_cache::clock::Clock;
 use notefs_cache::replica::{Announcer, RemoteChange, RemoteChangeKind};
 use notefs_cache::store::MemoryStore;
-use notefs_cache::{Attr, Options, Replica, Timestamp};
+use notefs_cache::{Attr, FileKind, Need, Options, Replica, Timestamp};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -172,5 +172,69 @@ fn what_a_read_finds_to_be_changed_is_announced_once_it_is_true() {
         assert_eq!(change.origin.len(), 16, "a writer's id");
         assert_eq!(attr.as_ref().map(|attr| attr.size), Some(12));
         assert_eq!(felt.len(), 1);
+    });
+}
+
+#[test]
+fn what_a_read_finds_to_be_gone_is_announced_once_its_name_is_gone() {
+    run_on_threads(async {
+        let world = World::new("note.md", "one").await;
+        let ino = world.b.ino("note.md").await.unwrap();
+        world.a.remove("note.md").await.unwrap();
+        world.a.push(&world.gate.hand).await;
+        // No look at the bucket, and its content was never here.
+        assert!(world.b.read("note.md").await.is_err());
+        assert!(world.b.ino("note.md").await.is_err());
+        eventually("its event", || !world.felt.lock().unwrap().is_empty()).await;
+        let felt = world.felt.lock().unwrap();
+        let (change, attr) = &felt[0];
+        assert_eq!(
+            (change.kind.clone(), change.ino, change.name.as_slice()),
+            (RemoteChangeKind::Removed, ino, &b"note.md"[..])
+        );
+        assert!(attr.is_some(), "it applies, although nothing is left to do");
+        assert_eq!(felt.len(), 1);
+    });
+}
+
+/// A watcher reads a new folder as soon as it hears of it; what lies in it already must be felt all the same.
+#[test]
+fn what_lies_in_a_new_folder_is_announced_whoever_reads_it() {
+    run_on_threads(async {
+        let world = World::new("note.md", "one").await;
+        world.a.create("folder", FileKind::Directory).await.unwrap();
+        world.a.push(&world.gate.hand).await;
+        world.a.replica.tell_once().await.unwrap();
+        world.a.save("folder/told.md", "told").await.unwrap();
+        world.a.push(&world.gate.hand).await;
+        world.a.replica.tell_once().await.unwrap();
+        // Stored, and the feed does not say so yet.
+        world.a.save("folder/untold.md", "untold").await.unwrap();
+        world.a.push(&world.gate.hand).await;
+        let replica = Arc::clone(&world.b.replica);
+        let reader = tokio::spawn(async move {
+            loop {
+                if let Ok(folder) = replica.resolve(b"folder") {
+                    break replica.satisfy(Need::Listing(folder.ino)).await;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        world.b.replica.pull(false).await.unwrap();
+        reader.await.unwrap().unwrap();
+        world.a.replica.tell_once().await.unwrap();
+        world.b.replica.pull(false).await.unwrap();
+        let names = || -> Vec<String> {
+            let felt = world.felt.lock().unwrap();
+            let created = felt
+                .iter()
+                .filter(|(change, attr)| change.kind == RemoteChangeKind::Created && attr.is_some());
+            created
+                .map(|(change, _)| String::from_utf8_lossy(&change.name).into_owned())
+                .collect()
+        };
+        eventually("events of the folder and its notes", || names().len() == 3).await;
+        assert_eq!(names(), ["folder", "told.md", "untold.md"]);
+        assert_eq!(world.b.read("folder/untold.md").await.unwrap(), "untold");
     });
 }

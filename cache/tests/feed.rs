@@ -155,6 +155,36 @@ fn an_object_of_a_writer_that_nobody_knows_leads_to_its_feed_at_once() {
     });
 }
 
+/// Both hold what the other one needs, if they take it in another order: then neither ever ends.
+#[test]
+fn a_status_while_writers_are_met_holds_up_nothing() {
+    run_on_threads(async {
+        let world = World::new();
+        for number in 0..200 {
+            // Its place in a feed that cannot be read is looked up each time.
+            world
+                .store
+                .raw_put(&format!("{FEEDS}{number:016x}"), "?", UserMetadata::new());
+        }
+        let (b, ended) = (world.machine("b"), Arc::new(AtomicUsize::new(0)));
+        let (replica, runtime) = (Arc::clone(&b.replica), tokio::runtime::Handle::current());
+        let meet = move || (0..30).for_each(|_| runtime.block_on(replica.pull(false)).unwrap());
+        let replica = Arc::clone(&b.replica);
+        let tell = move || (0..1_000).for_each(|_| drop(replica.status()));
+        let in_thread = |work: Box<dyn Fn() + Send>| {
+            let ended = Arc::clone(&ended);
+            std::thread::spawn(move || {
+                work();
+                ended.fetch_add(1, Ordering::SeqCst);
+            });
+        };
+        in_thread(Box::new(meet));
+        in_thread(Box::new(tell));
+        eventually("the end of both", || ended.load(Ordering::SeqCst) == 2).await;
+        assert_eq!(peers(&b), 200);
+    });
+}
+
 /// A machine with some notes whose deletion waits in the store for as long as the test wants, and the feeds that were written.
 struct Slow {
     world: World,

@@ -63,6 +63,46 @@ fn what_came_after_our_deletion_is_no_edit_of_what_we_deleted() {
     });
 }
 
+/// A note that was never read here is renamed and the answer to the deletion of its old key is lost; somebody else makes a note of the old name,
+/// and then the renamed one is read, or the bucket is listed.
+#[test]
+fn what_came_after_our_deletion_is_not_what_an_unread_file_holds() {
+    for (read, killed) in [(true, false), (true, true), (false, false), (false, true)] {
+        run(async {
+            let (dir, store, clock) = (
+                tempfile::tempdir().unwrap(),
+                MemoryStore::new("unread"),
+                Arc::new(Hand::default()),
+            );
+            store.raw_put("old.md", OURS, UserMetadata::new());
+            let open = || Machine::open(options(dir.path(), "a", &clock, 0), store.clone());
+            let mut a = open().unwrap();
+            a.ino("old.md").await.unwrap();
+            a.rename("old.md", "renamed.md").await.unwrap();
+            store.lose_replies(Some(CallKind::Delete), 1);
+            a.replica.write_back_once().await;
+            assert!(store.raw_get("old.md").is_none() && store.raw_get("renamed.md").is_some());
+            store.raw_put("old.md", "something else\n", UserMetadata::new());
+            if killed {
+                drop(a);
+                a = open().unwrap();
+            }
+            if !read {
+                a.replica.pull_once().await.unwrap();
+            }
+            assert_eq!(
+                a.read("renamed.md").await.unwrap(),
+                OURS,
+                "killed: {killed}, read: {read}"
+            );
+            a.push(&clock).await;
+            a.replica.pull_once().await.unwrap();
+            let both = tree(&[("old.md", "something else\n"), ("renamed.md", OURS)]);
+            assert_eq!(a.tree().await.unwrap(), both, "killed: {killed}, read: {read}");
+        });
+    }
+}
+
 #[test]
 fn a_file_that_ours_was_in_the_way_of_shows_when_ours_is_gone() {
     run(async {

@@ -140,6 +140,16 @@ fn nothing_is_lost(base: &str, sides: [&str; 2], merged: &str) {
     }
 }
 
+/// They are two edits, and nothing tells a line that somebody put back from one that two have written.
+#[test]
+fn a_line_that_both_put_in_at_other_places_is_there_twice_as_in_git() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, one, other) = ("one\ntwo\n", "new\none\ntwo\n", "one\ntwo\nnew\n");
+    let twice = Some("new\none\ntwo\nnew\n".to_owned());
+    assert_eq!(both_ways(base, one, other), twice);
+    assert_eq!(git(dir.path(), [base, one, other]), twice);
+}
+
 #[test]
 fn edits_of_different_lines_merge_and_of_the_same_line_do_not() {
     let base = "one\ntwo\nthree\nfour\n";

@@ -1,15 +1,17 @@
-//! What a program's own request finds to be changed in the bucket. It is true at once, since the program waits for it; so it has no event of its
+//! What a program's own request finds to be changed or gone in the bucket. It is true at once, since the program waits for it; so it has no event of its
 //! own, and its folder is touched. Afterwards it is offered like any other change, for its event: what it would do is done.
 //!
-//! Owns that offer. Does not own the adoption (`replica/fetch.rs`), nor what vanished: a name that is gone cannot be removed once more.
+//! Owns that offer. Does not own the adoption (`replica/fetch.rs`), nor how a name that is gone already is removed for the watchers' sake (the
+//! front end's).
 
 use super::propose::offer;
 use crate::error::{Need, Result};
-use crate::replica::{FOREIGN, INLINE_BYTES_MAX, RemoteChangeKind, Replica};
+use crate::replica::{FOREIGN, INLINE_BYTES_MAX, Offer, RemoteChangeKind, Replica, Spot};
 use crate::state::{Inode, Place, Remote};
 use crate::store::ObjectInfo;
+use crate::types::Attr;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Adopted changes that wait to be felt; of more, only the folders are touched.
 const WAITING_MAX: usize = 64;
@@ -26,8 +28,7 @@ impl Default for Room {
 impl Replica {
     /// Has an object that was adopted felt, soon.
     pub(crate) fn feel_adopted(self: Arc<Self>, known: &Remote, info: &ObjectInfo) {
-        let room = Arc::clone(&self.puller.adopted.0).try_acquire_owned();
-        let (true, Ok(room)) = (self.has_announcer(), room) else {
+        let Some(room) = self.room_to_feel() else {
             return;
         };
         let write_id = info.user.as_ref().and_then(|user| user.write_id());
@@ -40,6 +41,42 @@ impl Replica {
             let _room = room;
             if let Err(error) = self.offer_adopted(&key, &etag, &origin).await {
                 tracing::debug!(key, %error, "A change that a request has found has no event of its own");
+            }
+        });
+    }
+
+    /// Room for one more, if there is somebody who makes it felt.
+    fn room_to_feel(&self) -> Option<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.puller.adopted.0).try_acquire_owned();
+        room.ok().filter(|_| self.has_announcer())
+    }
+
+    /// The name that shows an object, and what is there.
+    pub(crate) fn shown(&self, known: &Remote) -> Result<Option<(Spot, Attr)>> {
+        let Some(spot) = self.spot_of(known)? else {
+            return Ok(None);
+        };
+        let inode = self.view(|tables| tables.inode(spot.ino))?;
+        Ok(inode.map(|inode| (spot, inode.attr())))
+    }
+
+    /// Has the loss of a name felt, soon, if it was lost.
+    pub(crate) fn feel_vanished(self: Arc<Self>, (spot, attr): (Spot, Attr)) {
+        let Some(room) = self.room_to_feel() else {
+            return;
+        };
+        let (parent, name) = (spot.parent, spot.name.clone());
+        let effect = move |replica: &Replica| {
+            let there = replica.view(|tables| tables.dentry(parent, &name))?;
+            Ok(there.is_none().then_some(attr))
+        };
+        let change: Offer = offer(RemoteChangeKind::Removed, &spot, (false, FOREIGN), effect);
+        self.runtime.clone().spawn(async move {
+            let _room = room;
+            match self.view(|tables| tables.dentry(spot.parent, &spot.name)) {
+                Ok(None) => self.offer(vec![change], false).await,
+                Ok(Some(_)) => {}
+                Err(error) => tracing::debug!(%error, "A loss that a request has found has no event of its own"),
             }
         });
     }

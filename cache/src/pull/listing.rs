@@ -111,6 +111,25 @@ impl Replica {
         self.bring_about(found, began).await
     }
 
+    /// What no feed tells may lie in new directories, too. They count as known from the start: so what comes in them is felt, also by who reads
+    /// them in the same moment.
+    pub(super) async fn look_into(self: &Arc<Self>, made: HashSet<Ino>) -> Result<()> {
+        for dir in &made {
+            let place = self.view(|tables| {
+                let inode = tables.inode(*dir)?.filter(|inode| inode.nlink > 0);
+                match inode.filter(|inode| !made.contains(&inode.parent)) {
+                    Some(_) => Ok(Some((tables.op(), tables.directory_key(*dir)?.key))),
+                    None => Ok(None),
+                }
+            })?;
+            let Some((began, prefix)) = place else { continue };
+            let mut found = self.compare(&prefix, true, began).await?;
+            found.may_wait = true;
+            self.round(found, began).await.1?;
+        }
+        Ok(())
+    }
+
     /// A listing may be a moment old: where only a few objects have vanished from it, each is asked for.
     fn doubt_few(found: &mut Differences) {
         if found.vanished.len() <= ASKED_FOR_MAX {
@@ -221,7 +240,8 @@ impl Replica {
                 }
             }
         }
-        if !recursive {
+        // Only a look at everything judges directories: what it doubts is compared with the look before.
+        if !recursive || !prefix.is_empty() {
             return Ok(());
         }
         // A machine that deletes a directory's last file writes its marker a moment later: so look twice.

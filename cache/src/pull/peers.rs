@@ -98,6 +98,16 @@ impl Replica {
     }
 
     fn meet_peers(&self, seen: &HashMap<String, ETag>) -> Result<()> {
+        // Looked up before `peers` is locked: `State` comes first.
+        let unread: Vec<&String> = {
+            let peers = self.puller.peers.lock();
+            let is_unread = |writer: &&String| peers.get(*writer).is_none_or(|peer| peer.position.is_none());
+            seen.keys().filter(is_unread).collect()
+        };
+        let mut positions = HashMap::new();
+        for writer in unread {
+            positions.insert(writer, self.view(|tables| remembered(tables, writer))?);
+        }
         let mut peers = self.puller.peers.lock();
         peers.retain(|writer, _| seen.contains_key(writer));
         for (writer, etag) in seen {
@@ -109,7 +119,7 @@ impl Replica {
                 peer.asked_ms = 0;
             }
             if peer.position.is_none() {
-                peer.position = self.view(|tables| remembered(tables, writer))?;
+                peer.position = positions.remove(writer).flatten();
             }
         }
         Ok(())

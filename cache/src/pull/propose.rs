@@ -28,50 +28,64 @@ pub(super) struct Round {
     /// New key -> the object that had it under another key.
     moves: HashMap<String, Remote>,
     planned: Planned,
-    /// Whether all that is below a new directory is known.
-    complete: bool,
 }
 
 impl Replica {
     /// Brings about what differs; what fails is found again by a later look.
-    pub(super) async fn bring_about(self: &Arc<Self>, mut found: Differences, began: u64) -> Result<()> {
+    pub(super) async fn bring_about(self: &Arc<Self>, found: Differences, began: u64) -> Result<()> {
+        let whole = found.pages > 0;
+        let (made, done) = self.round(found, began).await;
+        if whole || made.is_empty() {
+            return done;
+        }
+        let looked = self.look_into(made).await;
+        if looked.is_err() {
+            self.puller.list_soon.store(true, Ordering::Release);
+        }
+        done.and(looked)
+    }
+
+    /// Answers the directories that are new, whatever became of the rest.
+    pub(super) async fn round(self: &Arc<Self>, mut found: Differences, began: u64) -> (HashSet<Ino>, Result<()>) {
         let _round = self.puller.round.lock().await;
-        self.take_up_halves(&mut found)?;
-        self.leave_to_push(&mut found)?;
-        let mut failed = self.confirm_doubts(&mut found, began).await;
-        let moves = self.find_moves(&mut found)?;
-        self.keep_halves_back(&mut found, &moves)?;
-        let count = found.looks.len() + found.vanished.len() + found.vanished_directories.len();
         let mut round = Round {
             began,
-            storm: count > ANNOUNCED_MAX,
-            moves,
+            storm: false,
+            moves: HashMap::new(),
             planned: Planned::default(),
-            complete: found.pages > 0,
         };
+        let done = self.work_through(&mut found, &mut round).await;
+        (round.planned.made, done)
+    }
+
+    async fn work_through(self: &Arc<Self>, found: &mut Differences, round: &mut Round) -> Result<()> {
+        let began = round.began;
+        self.take_up_halves(found)?;
+        self.leave_to_push(found)?;
+        let mut failed = self.confirm_doubts(found, began).await;
+        round.moves = self.find_moves(found)?;
+        self.keep_halves_back(found, &round.moves)?;
+        let count = found.looks.len() + found.vanished.len() + found.vanished_directories.len();
+        round.storm = count > ANNOUNCED_MAX;
         if count > 0 {
             tracing::debug!(count, storm = round.storm, "Changes of the bucket are brought about");
         }
-        let removals = self.removals(found.vanished, &found.origins, began)?;
+        let removals = self.removals(std::mem::take(&mut found.vanished), &found.origins, began)?;
         self.offer(removals, round.storm).await;
-        let (directories, mut files): (Vec<Look>, Vec<Look>) =
-            found.looks.into_iter().partition(|look| look.key.ends_with('/'));
-        let offers = self.directory_offers(directories, &mut round)?;
+        let (directories, mut files): (Vec<Look>, Vec<Look>) = std::mem::take(&mut found.looks)
+            .into_iter()
+            .partition(|look| look.key.ends_with('/'));
+        let offers = self.directory_offers(directories, round)?;
         self.offer(offers, round.storm).await;
         files.sort_by(|a, b| a.key.cmp(&b.key));
         for chunk in chunks(files) {
             let (answers, result) = self.confirm(chunk, began, round.storm).await;
             failed = failed.and(result);
-            let offers = self.file_offers(answers, &mut round)?;
+            let offers = self.file_offers(answers, round)?;
             self.offer(offers, round.storm).await;
         }
-        let offers = self.directory_removals(found.vanished_directories, began)?;
+        let offers = self.directory_removals(std::mem::take(&mut found.vanished_directories), began)?;
         self.offer(offers, round.storm).await;
-        if !round.complete {
-            for ino in round.planned.made {
-                self.list_directory(ino).await.or_else(missing_is_fine)?;
-            }
-        }
         failed
     }
 
@@ -239,16 +253,12 @@ impl Replica {
             let Placed::At { directories, spot } = placed else {
                 continue;
             };
-            offers.extend(
-                directories
-                    .iter()
-                    .map(|spot| made(spot, None, &look.origin, round.complete)),
-            );
+            offers.extend(directories.iter().map(|spot| made(spot, None, &look.origin)));
             let there = self.view(|tables| tables.inode(spot.ino))?;
             let meta = look.meta.as_ref().map(ObjectMetadata::decode);
             let told = meta.map(|meta| ToldDirectory::new(meta, look.version));
             match (there, told) {
-                (None, told) => offers.push(made(&spot, told, &look.origin, round.complete)),
+                (None, told) => offers.push(made(&spot, told, &look.origin)),
                 (Some(_), None) => {}
                 (Some(inode), Some(told)) => offers.extend(self.attributes_offer(&look, spot, &inode, told)?),
             }
@@ -260,10 +270,10 @@ impl Replica {
         match self.view(|tables| told.news(tables, inode))? {
             DirectoryNews::Nothing => Ok(None),
             // Nobody can see it.
-            DirectoryNews::Version => self.effect_directory(&spot, Some(&told), true).map(|_| None),
+            DirectoryNews::Version => self.effect_directory(&spot, Some(&told)).map(|_| None),
             DirectoryNews::Attributes => {
                 let at = spot.clone();
-                let effect = move |replica: &Replica| replica.effect_directory(&at, Some(&told), true);
+                let effect = move |replica: &Replica| replica.effect_directory(&at, Some(&told));
                 let is_from = (true, look.origin.as_str());
                 Ok(Some(offer(RemoteChangeKind::Modified, &spot, is_from, effect)))
             }
@@ -319,11 +329,7 @@ impl Replica {
                 }
             }
             Placed::At { directories, spot } => {
-                offers.extend(
-                    directories
-                        .iter()
-                        .map(|spot| made(spot, None, &look.origin, round.complete)),
-                );
+                offers.extend(directories.iter().map(|spot| made(spot, None, &look.origin)));
                 let spot = Spot {
                     ino: self.linked(&theirs)?.unwrap_or(spot.ino),
                     ..spot
@@ -366,11 +372,7 @@ impl Replica {
             Some(target) => self.spot_of(&target)?,
             None => match self.view(|tables| place(tables, &mut round.planned, &look.key))? {
                 Placed::At { directories, spot } => {
-                    offers.extend(
-                        directories
-                            .iter()
-                            .map(|spot| made(spot, None, &look.origin, round.complete)),
-                    );
+                    offers.extend(directories.iter().map(|spot| made(spot, None, &look.origin)));
                     Some(spot)
                 }
                 Placed::Unlisted | Placed::Strange => None,
@@ -476,15 +478,8 @@ pub(super) fn offer(
     }
 }
 
-fn made(spot: &Spot, told: Option<ToldDirectory>, origin: &str, known: bool) -> Offer {
+fn made(spot: &Spot, told: Option<ToldDirectory>, origin: &str) -> Offer {
     let at = spot.clone();
-    let effect = move |replica: &Replica| replica.effect_directory(&at, told.as_ref(), known);
+    let effect = move |replica: &Replica| replica.effect_directory(&at, told.as_ref());
     offer(RemoteChangeKind::Created, spot, (true, origin), effect)
-}
-
-fn missing_is_fine(error: crate::Error) -> Result<()> {
-    match error {
-        crate::Error::Posix(libc::ENOENT) => Ok(()),
-        error => Err(error),
-    }
 }

@@ -1,8 +1,8 @@
 //! Texts of uploads whose answers are missing: what others have built upon one of them is merged with that one, not with what was there before.
 //!
 //! An upload takes the place of the version that it was bound to, so its text counts as long as the ledger knows that version under the key.
-//! Owns which text a merge begins from; `push/merging.rs` owns the merge. Knows nothing over a restart: a merge then begins from
-//! what the ledger knows.
+//! Owns which text a merge begins from; `push/merging.rs` owns the merge. What is remembered here ends with the run: beside it there are the
+//! texts that were kept when they were changed (`state/tried.rs`), and those that stand unchanged in their files.
 
 use super::run::Snapshot;
 use crate::error::Result;
@@ -98,6 +98,56 @@ impl Replica {
         Ok(())
     }
 
+    /// The texts that may have replaced this version of a key, newest first.
+    fn may_have_landed(&self, key: &str, etag: &str) -> Result<Vec<Attempt>> {
+        let (standing, kept) = self.view(|tables| {
+            let mut inodes = tables.tried_under(key);
+            let row = tables.remote(key)?.map(|remote| remote.ino);
+            if let Some(ino) = row.filter(|ino| !inodes.contains(ino)) {
+                let version = tables.inode(ino)?.map(|inode| inode.content_version);
+                inodes.extend(version.filter(|version| tables.was_sent(ino, *version)).map(|_| ino));
+            }
+            let mut standing = Vec::new();
+            for ino in inodes {
+                let small = |inode: &Inode| inode.kind == FileKind::File && inode.size <= MERGE_BYTES_MAX as u64;
+                if let Some(inode) = tables.inode(ino)?.filter(small) {
+                    standing.push((inode, tables.xattrs(ino)?));
+                }
+            }
+            Ok((standing, tables.tried_texts(key, etag)?))
+        })?;
+        let attempt = |metadata, text| Attempt {
+            key: key.to_owned(),
+            replaces: etag.to_owned(),
+            metadata,
+            text,
+        };
+        let mut tried = Vec::new();
+        for (inode, xattrs) in standing {
+            let text = match self.is_whole(inode.ino)? {
+                true => self.whole(&inode)?,
+                false => None,
+            };
+            tried.extend(text.map(|text| attempt(BaseMetadata::of(&inode, xattrs), text)));
+        }
+        tried.extend(self.pusher.attempts.of(key, etag));
+        let kept = kept
+            .into_iter()
+            .filter_map(|kept| Some((kept.metadata, kept.bytes?.into_vec())));
+        tried.extend(kept.map(|(metadata, text)| attempt(metadata, text.into())));
+        Ok(tried)
+    }
+
+    /// Whether it is open who took out a line that `base` and ours have: an upload of ours without an answer did, and theirs, which may or may
+    /// not be built upon that one, lacks it too.
+    pub(super) fn is_undecided(&self, base: &Base, ours: &[u8], theirs: &[u8]) -> Result<bool> {
+        let Some(before) = &base.bytes else { return Ok(false) };
+        let tried = self.may_have_landed(&base.key, &base.etag)?;
+        Ok(tried
+            .iter()
+            .any(|attempt| merge::took_out(before, &attempt.text, ours, theirs)))
+    }
+
     /// The upload without an answer upon which theirs is built, instead of `base`: of those of which every change is there the one from which
     /// theirs differs least, and of equals the newest.
     pub(super) async fn upload_beneath(
@@ -108,7 +158,7 @@ impl Replica {
     ) -> Result<Option<Base>> {
         let known = self.view(|tables| tables.remote(key.as_str()))?;
         let etag = known.map_or(String::new(), |remote| remote.etag);
-        let tried = self.pusher.attempts.of(key.as_str(), &etag);
+        let tried = self.may_have_landed(key.as_str(), &etag)?;
         let before = match base {
             Some(base) => base.bytes.clone(),
             None => etag.is_empty().then(Default::default),

@@ -86,7 +86,7 @@ impl Replica {
             self.bring_in(snapshot, key, theirs, version).await?;
             return Ok(Verdict::Again);
         }
-        let Some(text) = merged(base.as_ref(), ours, bytes).await else {
+        let Some(text) = self.merge_upon(base.as_ref(), ours, bytes).await? else {
             return self
                 .keep_both(snapshot, key, &theirs, kind)
                 .await
@@ -133,6 +133,14 @@ impl Replica {
             kind,
             only_metadata: unchanged && !overwritten,
         })
+    }
+
+    /// One text of both, if they merge and nothing depends on which upload of ours theirs began from.
+    async fn merge_upon(&self, base: Option<&Base>, ours: Bytes, theirs: Bytes) -> Result<Option<Vec<u8>>> {
+        match base {
+            Some(base) if !self.is_undecided(base, &ours, &theirs)? => Ok(merged(base, ours, theirs).await),
+            _ => Ok(None),
+        }
     }
 
     /// Their object with its content, where that is needed and small enough; `None` if it has changed once more.
@@ -372,7 +380,7 @@ impl Replica {
         let Some(ours) = self.whole(&inode)? else {
             return Ok(false);
         };
-        let Some(text) = merged(base.as_ref(), ours, bytes).await else {
+        let Some(text) = self.merge_upon(base.as_ref(), ours, bytes).await? else {
             return Ok(false);
         };
         let mut version = self.version(&snapshot, &theirs, base.as_ref(), Some(text));
@@ -382,8 +390,8 @@ impl Replica {
 }
 
 /// Off the threads that serve requests: a merge of large texts takes a while.
-async fn merged(base: Option<&Base>, ours: Bytes, theirs: Bytes) -> Option<Vec<u8>> {
-    let base = base?.bytes.clone()?;
+async fn merged(base: &Base, ours: Bytes, theirs: Bytes) -> Option<Vec<u8>> {
+    let base = base.bytes.clone()?;
     if base.len() + ours.len() + theirs.len() <= MERGE_AT_ONCE_BYTES_MAX {
         return match merge::merge(&base, &ours, &theirs) {
             Merge::Clean(text) => Some(text),

@@ -5,11 +5,13 @@
 //! first is kept.
 
 use super::conflict::Verdict;
+use super::plan::Delete;
 use super::run::Snapshot;
 use crate::error::Result;
 use crate::replica::Replica;
 use crate::state::{ConflictKind, Mutation, Remote};
 use crate::store::{ETag, ObjectKey, ObjectMetadata};
+use crate::types::Ino;
 use std::sync::Arc;
 
 /// Objects of the same content that are looked at.
@@ -123,6 +125,17 @@ impl Replica {
             Some(info) if info.etag == *etag || self.wrote(&info, source.as_str(), Some(snapshot.ino))? => Ok(None),
             // It came after our own deletion, or is an edit of the name, which another file has now: no edit of ours.
             Some(_) if self.may_be_deleted(snapshot.ino, source.as_str())? && self.is_whole(snapshot.ino)? => Ok(None),
+            Some(_)
+                if self.may_be_deleted(snapshot.ino, source.as_str())?
+                    && self.lies_elsewhere(snapshot.ino, source.as_str())? =>
+            {
+                let left = Delete {
+                    key: source.as_str().to_owned(),
+                    etag: etag.clone(),
+                };
+                self.delete(snapshot, &left).await?;
+                Ok(Some(Verdict::Again))
+            }
             Some(info) if self.is_replaced(snapshot.ino, source.as_str())? => {
                 if self.is_whole(snapshot.ino)? {
                     return Ok(None);
@@ -143,6 +156,20 @@ impl Replica {
                 _ => Ok(None),
             },
         }
+    }
+
+    /// Whether the ledger knows another object with the file's content than that of `key`.
+    fn lies_elsewhere(&self, ino: Ino, key: &str) -> Result<bool> {
+        self.view(|tables| {
+            let Some(inode) = tables.inode(ino)? else {
+                return Ok(false);
+            };
+            let holds = |remote: &Remote| remote.content_version == inode.base_version && !remote.etag.is_empty();
+            let others: Vec<Remote> = tables.remotes_of(ino)?.into_iter().filter(holds).collect();
+            Ok(others
+                .iter()
+                .any(|remote| remote.key != key && !tables.was_tried_by_others(&remote.key, ino)))
+        })
     }
 
     /// A file was renamed and edited here, and edited under its old name elsewhere, and the edits do not merge: both are there.

@@ -269,6 +269,9 @@ impl Replica {
 
     async fn copy(self: &Arc<Self>, snapshot: &Snapshot, from: &str, etag: &ETag, key: &str) -> Result<Verdict> {
         let (source, target) = (parse(from)?, parse(key)?);
+        if let Some(inode) = &snapshot.inode {
+            self.state.lock().note_sent(inode.ino, inode.content_version);
+        }
         let copied = self.store.copy(&source, etag, &target, &Condition::Absent).await;
         self.note_health(&copied);
         match copied {
@@ -304,6 +307,9 @@ impl Replica {
                 meta_version,
                 noted: 0,
             }));
+            if op.tables.has_tried_texts(key) {
+                op.push(Mutation::DropTriedTexts(key.to_owned()));
+            }
             let Some(mut now) = op.tables.inode(inode.ino)? else {
                 return Ok(());
             };
@@ -358,7 +364,7 @@ impl Replica {
         })
     }
 
-    async fn delete(self: &Arc<Self>, snapshot: &Snapshot, delete: &Delete) -> Result<Verdict> {
+    pub(super) async fn delete(self: &Arc<Self>, snapshot: &Snapshot, delete: &Delete) -> Result<Verdict> {
         let key = parse(&delete.key)?;
         let tried = self.may_be_deleted(snapshot.ino, &delete.key)?;
         let asked = (delete.key.clone(), snapshot.ino);

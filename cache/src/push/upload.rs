@@ -66,6 +66,7 @@ impl Replica {
                 None => return Ok(None),
             }
         }
+        self.state.lock().note_sent(inode.ino, inode.content_version);
         let written = self.store.put(key, body.clone(), &user, &condition).await;
         self.note_health(&written);
         if written.is_err() && inode.kind == FileKind::File {

@@ -2,7 +2,7 @@
 //!
 //! A base belongs to a key and the version there, not to an inode: an editor that writes a new file and renames it over the old one has
 //! edited the note all the same. It is kept with the first change of a stored file, in the same operation, and goes by itself when
-//! the ledger learns of another version.
+//! the ledger learns of another version. A text that may be in the bucket without our having heard of it is kept in the same way.
 
 use super::Replica;
 use super::op::Op;
@@ -20,9 +20,13 @@ fn is_clean(inode: &Inode) -> bool {
 /// Keeps the bases of an inode that is about to change, as it stands in the tables; `text` is its content where that is in a blob.
 /// Costs nothing for an inode that has changed already.
 pub(super) fn keep(op: &mut Op<'_>, ino: Ino, text: Option<&[u8]>) -> Result<()> {
-    let Some(inode) = op.tables.inode(ino)?.filter(is_clean) else {
+    let Some(inode) = op.tables.inode(ino)? else {
         return Ok(());
     };
+    keep_tried(op, &inode, text)?;
+    if !is_clean(&inode) {
+        return Ok(());
+    }
     for remote in op.tables.remotes_of(ino)? {
         if remote.content_version != inode.content_version || remote.etag.is_empty() {
             continue;
@@ -31,16 +35,7 @@ pub(super) fn keep(op: &mut Op<'_>, ino: Ino, text: Option<&[u8]>) -> Result<()>
         if known.as_ref().is_some_and(|base| base.bytes.is_some()) {
             continue;
         }
-        let bytes = match (inode.place, text) {
-            (Place::Nowhere, _) if inode.size == 0 => Some(Vec::new()),
-            (Place::Inline, _) => op
-                .tables
-                .content(ino, |bytes| is_text(bytes).then(|| bytes.to_vec()))?
-                .flatten(),
-            (_, Some(text)) => is_text(text).then(|| text.to_vec()),
-            _ => None,
-        };
-        let bytes = bytes.filter(|bytes| op.tables.has_room_for_base(bytes.len() as u64));
+        let bytes = text_of(op, &inode, text)?.filter(|bytes| op.tables.has_room_for_base(bytes.len() as u64));
         if known.is_some() && bytes.is_none() || !op.tables.has_room_for_base(0) {
             continue;
         }
@@ -54,6 +49,46 @@ pub(super) fn keep(op: &mut Op<'_>, ino: Ino, text: Option<&[u8]>) -> Result<()>
             metadata,
             bytes: bytes.map(Into::into),
         }));
+    }
+    Ok(())
+}
+
+/// The text of an inode as it stands in the tables; `blob` is its content where that is in a blob.
+fn text_of(op: &mut Op<'_>, inode: &Inode, blob: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+    Ok(match (inode.place, blob) {
+        (Place::Nowhere, _) if inode.size == 0 => Some(Vec::new()),
+        (Place::Inline, _) => op
+            .tables
+            .content(inode.ino, |bytes| is_text(bytes).then(|| bytes.to_vec()))?
+            .flatten(),
+        (_, Some(text)) => is_text(text).then(|| text.to_vec()),
+        _ => None,
+    })
+}
+
+/// What is about to change may have been stored without our having heard of it: others may build upon it. What is stored under its own name by
+/// now may have been under that of another file before.
+fn keep_tried(op: &mut Op<'_>, inode: &Inode, blob: Option<&[u8]>) -> Result<()> {
+    let keys = match op.tables.was_sent(inode.ino, inode.content_version) {
+        true => op.tables.keys_tried(inode.ino)?,
+        false if is_clean(inode) => op.tables.keys_of_others_tried(inode.ino),
+        false => return Ok(()),
+    };
+    if inode.kind != FileKind::File || keys.is_empty() {
+        return Ok(());
+    }
+    let text = text_of(op, inode, blob)?.filter(|text| op.tables.has_room_for_tried(text.len() as u64));
+    let Some(text) = text else { return Ok(()) };
+    let metadata = BaseMetadata::of(inode, op.tables.xattrs(inode.ino)?);
+    for key in keys {
+        if let Some(remote) = op.tables.remote(&key)? {
+            op.push(Mutation::PutTriedText(Base {
+                key,
+                etag: remote.etag,
+                metadata: metadata.clone(),
+                bytes: Some(text.clone().into()),
+            }));
+        }
     }
     Ok(())
 }
@@ -82,8 +117,8 @@ pub(super) fn keep_metadata(op: &mut Op<'_>, inode: &Inode) -> Result<()> {
 /// The same for a file that goes while another one has taken its place: that is an edit of the note. A file that is simply deleted
 /// needs no base.
 pub(super) fn keep_if_replaced(op: &mut Op<'_>, ino: Ino) -> Result<()> {
-    for remote in op.tables.remotes_of(ino)? {
-        if resolve_key(op.tables, &remote.key)?.is_some_and(|other| other != ino) {
+    for key in op.tables.keys_tried(ino)? {
+        if resolve_key(op.tables, &key)?.is_some_and(|other| other != ino) {
             return keep(op, ino, None);
         }
     }
@@ -94,13 +129,18 @@ impl Replica {
     /// For a content in a blob: reads and keeps it, while it is still whole. The caller holds the inode's stripe.
     pub(super) fn keep_base_of_blob(&self, ino: Ino) -> Result<()> {
         let wanted = self.view(|tables| {
-            let inode = tables.inode(ino)?.filter(is_clean);
-            let Some(inode) = inode.filter(|inode| inode.place == Place::Blob && inode.size <= MERGE_BYTES_MAX as u64)
+            let Some(inode) = tables
+                .inode(ino)?
+                .filter(|inode| inode.place == Place::Blob && inode.size <= MERGE_BYTES_MAX as u64)
             else {
                 return Ok(None);
             };
             let whole = crate::blob::ranges::first_gap(&tables.present(ino)?, 0, inode.size).is_none();
-            Ok((whole && lacks_base(tables, &inode)?).then_some(inode.size))
+            let wanted = match is_clean(&inode) {
+                true => lacks_base(tables, &inode)?,
+                false => tables.was_sent(ino, inode.content_version),
+            };
+            Ok((whole && wanted).then_some(inode.size))
         })?;
         if let Some(size) = wanted {
             let text = self.blobs.read(ino, 0, size as usize)?;

@@ -243,14 +243,8 @@ impl Replica {
         Ok(Some((self.drop_name(op, loser, target)?, directory)))
     }
 
-    /// A directory that was not there, or the attributes of one that is, whatever it owes.
-    /// `known`: so is everything below it.
-    pub(crate) fn effect_directory(
-        &self,
-        spot: &Spot,
-        told: Option<&ToldDirectory>,
-        known: bool,
-    ) -> Result<Option<Attr>> {
+    /// A directory that was not there, or the attributes of one that is, whatever it owes. What lies in it is told or found next.
+    pub(crate) fn effect_directory(&self, spot: &Spot, told: Option<&ToldDirectory>) -> Result<Option<Attr>> {
         self.change(|op| {
             let Some(mut parent) = op.tables.inode(spot.parent)? else {
                 return Ok(None);
@@ -270,7 +264,7 @@ impl Replica {
             let owner = (self.options.default_uid, self.options.default_gid);
             let mut inode = Inode {
                 ino: spot.ino,
-                known,
+                known: true,
                 parent: spot.parent,
                 text: spot.name.clone(),
                 segment: own_segment(&spot.segment, &spot.name),

@@ -91,7 +91,7 @@ impl Replica {
             if fetched {
                 return Ok(());
             }
-            if !source.doubtful {
+            if !source.doubtful && !source.left {
                 return self.look_again(&source.remote).await;
             }
         }
@@ -183,6 +183,16 @@ impl Replica {
         Ok(true)
     }
 
+    /// Somebody else deleted the object, and a program's own request has found it: it is felt, too.
+    pub(super) fn adopt_vanished(&self, known: &Remote) -> Result<()> {
+        let shown = self.shown(known)?;
+        self.object_vanished(known)?;
+        if let (Some(replica), Some(shown)) = (self.me.upgrade(), shown) {
+            replica.feel_vanished(shown);
+        }
+        Ok(())
+    }
+
     fn make_room_for(&self, ino: Ino) {
         if self.state.lock().local_bytes > self.options.cache_size_bytes {
             self.evict(Some(ino));
@@ -204,7 +214,7 @@ impl Replica {
                 self.recover_replaced(source, &info).await.map(drop)
             }
             Some(info) => self.adopt_changed(source, &info),
-            None => self.object_vanished(source),
+            None => self.adopt_vanished(source),
         }
     }
 }
@@ -214,20 +224,24 @@ struct Source {
     remote: Remote,
     /// Another file has the key's name, or was stored there without an answer: the object may be that one's by now.
     doubtful: bool,
+    /// The file has left the key, and its deletion may have taken place.
+    left: bool,
 }
 
 /// Where a file's content lies, the surest place first. A key whose row is another file's, or stands for a write without an answer, is none;
-/// the name that the file has now says nothing.
+/// that the file has a name says nothing.
 fn sources_of(tables: &mut Tables, inode: &Inode) -> Result<Vec<Source>> {
     let holds = |remote: &Remote| remote.content_version == inode.base_version && !remote.etag.is_empty();
     let held = tables.remotes_of(inode.ino)?.into_iter().filter(holds);
+    let wanted = tables.wanted_keys(inode.ino)?;
     let mut sources = Vec::new();
     for remote in held {
         let doubtful =
             tables.was_tried_by_others(&remote.key, inode.ino) || is_replaced(tables, inode.ino, &remote.key)?;
-        sources.push(Source { remote, doubtful });
+        let left = !wanted.contains(&remote.key);
+        sources.push(Source { remote, doubtful, left });
     }
-    sources.sort_by_key(|source| source.doubtful);
+    sources.sort_by_key(|source| (source.doubtful, source.left));
     Ok(sources)
 }
 

@@ -159,7 +159,7 @@ impl Replica {
         self.remember(HINTS_STORED, hints)?;
         self.remember("clean", "1")?;
         self.sync_now()?;
-        self.state.checkpoint(true)
+        self.state.shorten_log(0)
     }
 
     /// Writes a setting of this replica.

@@ -98,7 +98,7 @@ impl Replica {
         let head = self.store.head(&key).await;
         self.note_health(&head);
         let Some(mut info) = head? else {
-            return self.object_vanished(&remote);
+            return self.adopt_vanished(&remote);
         };
         if info.etag.0 != remote.etag {
             return self.adopt_changed(&remote, &info);

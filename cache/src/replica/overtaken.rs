@@ -162,7 +162,19 @@ fn follows(op: &mut Op<'_>, inode: &Inode, key: &str) -> Result<bool> {
         return Ok(!whole || !op.tables.was_tried_by_others(key, inode.ino));
     }
     // For a file that has left the key, it may be for the file that has taken its place, or be of that one.
-    Ok(!whole && !is_replaced(op.tables, inode.ino, key)?)
+    Ok(!whole && !is_replaced(op.tables, inode.ino, key)? && !has_arrived(op, inode)?)
+}
+
+/// Whether what was stored elsewhere is stored under the file's own name by now: then its other objects are on their way out, and what comes
+/// there is another file, or an edit that the deletion meets.
+fn has_arrived(op: &mut Op<'_>, inode: &Inode) -> Result<bool> {
+    for remote in op.tables.remotes_of(inode.ino)? {
+        let holds = remote.content_version == inode.content_version && !remote.etag.is_empty();
+        if holds && has_key(op, inode, &remote.key)? && !op.tables.was_tried_by_others(&remote.key, inode.ino) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn has_key(op: &mut Op<'_>, inode: &Inode, key: &str) -> Result<bool> {

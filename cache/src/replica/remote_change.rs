@@ -19,9 +19,15 @@ use std::time::Duration;
 /// that does not read meanwhile (`fs.inotify.max_queued_events`).
 pub const ANNOUNCED_MAX: usize = 5_000;
 
-/// How long the front end may take up nothing, and how long it may take for all that was announced at once.
-const TAKE_UP_PAUSE_MAX_MS: u64 = 3_000;
-const TAKE_UP_DEADLINE_MS: u64 = 30_000;
+/// How long the front end may show no sign of life while no effect keeps it waiting. It gives up its own process in less, so this is for one
+/// that is dead or stuck itself.
+const TAKE_UP_PAUSE_MAX_MS: u64 = 10_000;
+
+/// The same for one that was given up and has shown no sign of life since.
+const GIVEN_UP_PAUSE_MAX_MS: u64 = 500;
+
+/// How long it may take for all that was announced at once, however steadily it works.
+const TAKE_UP_DEADLINE_MS: u64 = 600_000;
 
 /// How long one that was taken up may take to be true, after anything was taken up last. It goes on by itself then, but nobody waits for it.
 const EFFECT_DEADLINE_MS: u64 = 10_000;
@@ -71,7 +77,7 @@ pub const FOREIGN: &str = "foreign";
 
 /// The front end that makes pulled changes felt. Called without any lock held; must not block.
 pub trait Announcer: Send + Sync + 'static {
-    /// Is to call [`Replica::take_effect`] with the change's id soon, in the order of announcement; if it takes up nothing for a few seconds
+    /// Is to call [`Replica::take_effect`] with the change's id soon, in the order of announcement; if it shows no sign of life for 10 s
     /// the replica does without.
     fn announce(&self, change: RemoteChange);
 }
@@ -100,8 +106,10 @@ struct Waiting {
     offers: BTreeMap<u64, (Offer, u64)>,
     /// Those that were taken up and are not true yet, with when each was announced.
     under_way: BTreeMap<u64, u64>,
-    /// When the front end has last taken one up.
-    taken_up_ms: u64,
+    /// When the front end has last shown a sign of life: it asked for a change, or one that it had taken up was done.
+    alive_ms: u64,
+    /// Others have made true what it did not take up, and it has asked for nothing since.
+    given_up: bool,
 }
 
 /// A change that was taken up: when this is dropped it has taken effect, or was given up.
@@ -124,18 +132,29 @@ impl Waiting {
         Some(offer)
     }
 
-    /// Whether some of these are neither true nor given up.
-    fn is_awaited(&self, (first, last): (u64, u64), now_ms: u64) -> bool {
-        let is_late = |announced_ms: u64| now_ms >= self.taken_up_ms.max(announced_ms) + EFFECT_DEADLINE_MS;
-        let mut under_way = self.under_way.range(first..=last);
-        self.offers.range(first..=last).next().is_some() || under_way.any(|(_, announced_ms)| !is_late(*announced_ms))
+    /// Whether an effect takes longer than anybody waits for it.
+    fn is_late(&self, announced_ms: u64, now_ms: u64) -> bool {
+        now_ms >= self.alive_ms.max(announced_ms) + EFFECT_DEADLINE_MS
     }
 
-    /// One that the front end is not going to take up in time.
+    /// Whether some of these are neither true nor given up.
+    fn is_awaited(&self, (first, last): (u64, u64), now_ms: u64) -> bool {
+        let mut under_way = self.under_way.range(first..=last);
+        self.offers.range(first..=last).next().is_some()
+            || under_way.any(|(_, announced_ms)| !self.is_late(*announced_ms, now_ms))
+    }
+
+    /// One that the front end is not going to take up in time. While an effect is under way, it is that effect that takes its time.
     fn overdue(&self, now_ms: u64) -> Option<u64> {
+        let mut under_way = self.under_way.values();
+        let is_busy = under_way.any(|announced_ms| !self.is_late(*announced_ms, now_ms));
+        let pause_max_ms = match self.given_up {
+            true => GIVEN_UP_PAUSE_MAX_MS,
+            false => TAKE_UP_PAUSE_MAX_MS,
+        };
         let is_overdue = |announced_ms: u64| {
-            let idle_since_ms = self.taken_up_ms.max(announced_ms);
-            now_ms >= idle_since_ms + TAKE_UP_PAUSE_MAX_MS || now_ms >= announced_ms + TAKE_UP_DEADLINE_MS
+            let idle_since_ms = self.alive_ms.max(announced_ms);
+            (!is_busy && now_ms >= idle_since_ms + pause_max_ms) || now_ms >= announced_ms + TAKE_UP_DEADLINE_MS
         };
         let mut all = self.offers.iter();
         all.find(|(_, (_, announced_ms))| is_overdue(*announced_ms))
@@ -156,13 +175,25 @@ impl Replica {
     /// Makes a pulled change true in the folder, once, without telling the observer. `None`: it does not apply any more (somebody local was
     /// faster, or it took effect already).
     pub fn take_effect(&self, id: u64) -> Result<Option<Attr>> {
-        let Some((offer, _taken_up)) = self.take_offer(id) else {
+        let taken = self.take_offer(id);
+        self.note_sign_of_life();
+        let Some((offer, taken_up)) = taken else {
             return Ok(None);
         };
-        let taken_up_ms = self.now_ms();
-        self.remote_changes.waiting.lock().taken_up_ms = taken_up_ms;
-        self.effect_parent_first(&offer.change)?;
-        (offer.effect)(self)
+        let effect = self
+            .effect_parent_first(&offer.change)
+            .and_then(|()| (offer.effect)(self));
+        // Before it counts as done, so that at no moment the front end seems to be idle.
+        self.note_sign_of_life();
+        drop(taken_up);
+        effect
+    }
+
+    fn note_sign_of_life(&self) {
+        let now_ms = self.now_ms();
+        let mut waiting = self.remote_changes.waiting.lock();
+        waiting.alive_ms = waiting.alive_ms.max(now_ms);
+        waiting.given_up = false;
     }
 
     /// Brings changes about, in their order: the front end's business, or (in a `storm`) our own. Returns when all have taken effect, were found
@@ -208,9 +239,11 @@ impl Replica {
         let gone = self.remote_changes.announcer.read().is_none();
         loop {
             let overdue = {
-                let waiting = self.remote_changes.waiting.lock();
+                let mut waiting = self.remote_changes.waiting.lock();
+                let overdue = waiting.overdue(now_ms);
+                waiting.given_up |= overdue.is_some();
                 let first = || waiting.offers.keys().next().copied();
-                if gone { first() } else { waiting.overdue(now_ms) }
+                if gone { first() } else { overdue }
             };
             let Some((offer, _taken_up)) = overdue.and_then(|id| self.take_offer(id)) else {
                 return;
@@ -294,17 +327,36 @@ mod tests {
     #[test]
     fn who_takes_up_one_after_the_other_has_time_for_all_but_not_for_ever() {
         let mut waiting = announced(&[1_000, 2_000]);
-        assert_eq!(waiting.overdue(3_999), None);
-        assert_eq!(waiting.overdue(4_000), Some(1), "nothing is taken up");
-        waiting.taken_up_ms = 3_900;
-        assert_eq!(waiting.overdue(6_899), None, "one was taken up");
-        assert_eq!(waiting.overdue(6_900), Some(1));
-        waiting.taken_up_ms = 30_999;
-        assert_eq!(waiting.overdue(30_999), None);
-        assert_eq!(waiting.overdue(31_000), Some(1), "it takes too long altogether");
+        assert_eq!(waiting.overdue(10_999), None);
+        assert_eq!(waiting.overdue(11_000), Some(1), "nothing is taken up");
+        waiting.alive_ms = 10_900;
+        assert_eq!(waiting.overdue(20_899), None, "one was taken up");
+        assert_eq!(waiting.overdue(20_900), Some(1));
+        waiting.alive_ms = 600_999;
+        assert_eq!(waiting.overdue(600_999), None, "it works steadily");
+        assert_eq!(waiting.overdue(601_000), Some(1), "it takes too long altogether");
         waiting.offers.remove(&1);
-        assert_eq!(waiting.overdue(31_000), None);
+        assert_eq!(waiting.overdue(601_000), None);
         assert_eq!(announced(&[]).overdue(u64::MAX), None);
+    }
+
+    #[test]
+    fn an_effect_that_takes_its_time_is_not_held_against_the_front_end() {
+        let mut waiting = announced(&[1_000, 1_000]);
+        assert!(waiting.take_up(1).is_some());
+        waiting.alive_ms = 1_000;
+        assert_eq!(waiting.overdue(10_999), None);
+        assert_eq!(waiting.overdue(11_000), Some(2), "nobody waits longer for an effect");
+        waiting.alive_ms = 10_000;
+        assert_eq!(waiting.overdue(19_999), None);
+    }
+
+    #[test]
+    fn a_front_end_that_was_given_up_is_waited_for_only_a_moment() {
+        let mut waiting = announced(&[1_000]);
+        waiting.given_up = true;
+        assert_eq!(waiting.overdue(1_499), None);
+        assert_eq!(waiting.overdue(1_500), Some(1));
     }
 
     #[test]
@@ -313,7 +365,7 @@ mod tests {
         let both = (1, 2);
         assert!(waiting.take_up(1).is_some() && waiting.take_up(1).is_none());
         assert!(waiting.is_awaited(both, u64::MAX), "one was not taken up");
-        waiting.taken_up_ms = 2_000;
+        waiting.alive_ms = 2_000;
         assert!(waiting.take_up(2).is_some());
         assert!(waiting.is_awaited(both, 11_999) && !waiting.is_awaited(both, 12_000));
         waiting.under_way.remove(&1);

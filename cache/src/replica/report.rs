@@ -191,6 +191,10 @@ impl Replica {
         let owed = self.owed();
         let (held, pinned) = (self.held_changes(), self.pin_status());
         let unlisted_directories = self.unlisted_directories();
+        // Each has a lock of its own, so it is asked before `State` is locked.
+        let (held_count, in_flight) = (self.held_count(), self.pusher.in_flight_count());
+        let (requests, pull) = (self.store.requests(), self.pull_status());
+        let (store_reachable, last_error) = (!self.store_unreachable(), self.problem());
         if let Err(error) = self.state.commit() {
             tracing::warn!(%error, "Could not commit before a status; its counts may be a moment old");
         }
@@ -207,16 +211,16 @@ impl Replica {
             synced_seq: self.synced_seq.load(Ordering::Acquire),
             owed,
             held,
-            held_count: self.held_count(),
+            held_count,
             dirty_limit_bytes: self.dirty_limit_bytes.load(Ordering::Acquire),
-            in_flight: self.pusher.in_flight_count(),
+            in_flight,
             cache_bytes: tables.local_bytes + tables.bases_bytes(),
             cache_limit_bytes: self.options.cache_size_bytes,
             evictions: self.evictions.load(Ordering::Relaxed),
-            requests: self.store.requests(),
-            pull: self.pull_status(),
-            store_reachable: !self.store_unreachable(),
-            last_error: self.problem(),
+            requests,
+            pull,
+            store_reachable,
+            last_error,
             unlisted_directories,
             skipped_keys: skipped.collect(),
             skipped_key_count: tables.count("skipped").unwrap_or(0),

@@ -13,6 +13,9 @@ const COMMIT_INTERVAL_MS: u64 = 100;
 /// What nobody asked to flush is flushed at this pace, as local file systems do.
 const SYNC_INTERVAL_MS: u64 = 5_000;
 
+/// A log below this is left alone even while the disk is short of space.
+const SHORT_LOG_BYTES: u64 = 256 << 10;
+
 /// Callers of `fsync` that may wait at a time; more are refused with EAGAIN.
 const WAITING_MAX: usize = 4096;
 
@@ -109,8 +112,11 @@ impl Replica {
             if asked {
                 self.serve(waiting);
             }
-            // Also while somebody always waits for a flush.
-            if !asked || self.now_ms() >= kept_ms + COMMIT_INTERVAL_MS {
+            // Also while somebody always waits for a flush, and before many flushes have filled the disk with log.
+            if !asked
+                || self.now_ms() >= kept_ms + COMMIT_INTERVAL_MS
+                || self.state.log_bytes() >= self.state.log_bytes_max()
+            {
                 kept_ms = self.now_ms();
                 self.keep_house();
             }
@@ -159,12 +165,12 @@ impl Replica {
         if let Err(error) = self.state.commit() {
             tracing::warn!(%error, "Could not commit; everything acknowledged is in the journal, and it is tried again");
         }
-        let shortened = if short {
-            self.state.give_back_log()
+        let from_bytes = if short {
+            SHORT_LOG_BYTES
         } else {
-            self.state.checkpoint(false)
+            self.state.log_bytes_max()
         };
-        if let Err(error) = shortened {
+        if let Err(error) = self.state.shorten_log(from_bytes) {
             tracing::warn!(%error, "Could not shorten the write-ahead log; it is tried again");
         }
         self.evict(None);

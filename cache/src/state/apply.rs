@@ -49,6 +49,7 @@ impl Tables {
             Mutation::DropRemote(key) => {
                 self.execute("DELETE FROM remote WHERE key = ?1", params![key])?;
                 self.drop_bases(key, None)?;
+                self.drop_tried(key, None)?;
             }
             Mutation::MarkDirty { ino, since_ms, marks } => self.mark_dirty(*ino, *since_ms, *marks)?,
             Mutation::ClearDirty(ino) => {
@@ -183,7 +184,8 @@ impl Tables {
             op
         ];
         self.execute("INSERT OR REPLACE INTO remote VALUES (?1, ?2, ?3, ?4, ?5, ?6)", values)?;
-        self.drop_bases(&remote.key, Some(&remote.etag))
+        self.drop_bases(&remote.key, Some(&remote.etag))?;
+        self.drop_tried(&remote.key, Some(&remote.etag))
     }
 
     fn mark_dirty(&mut self, ino: Ino, since_ms: u64, marks: Marks) -> Result<()> {
@@ -196,6 +198,7 @@ impl Tables {
             written_ms: old.map_or(0, |debt| debt.written_ms),
             born: old.map_or(self.op, |debt| debt.born),
             bytes: old.map_or(0, |debt| debt.bytes),
+            sent_version: old.map_or(0, |debt| debt.sent_version),
             op: self.op,
         };
         self.dirty.insert(ino, debt);

@@ -66,6 +66,8 @@ impl Tables {
                 known.push(*ino);
                 Ok(())
             }
+            Mutation::PutTriedText(text) => self.put_tried(text),
+            Mutation::DropTriedTexts(key) => self.drop_tried(key, None),
             Mutation::PutConflict(conflict) => {
                 self.bases.conflicts.insert(conflict.ino);
                 let record = postcard::to_stdvec(conflict).unwrap_or_default();
@@ -156,6 +158,26 @@ impl Tables {
     pub(crate) fn was_tried_by_others(&self, key: &str, ino: Ino) -> bool {
         let tried = self.bases.attempts.get(key);
         tried.is_some_and(|inodes| inodes.iter().any(|other| *other != ino))
+    }
+
+    /// The inodes that may have left something under a key, beside the one that its row names.
+    pub(crate) fn tried_under(&self, key: &str) -> Vec<Ino> {
+        self.bases.attempts.get(key).cloned().unwrap_or_default()
+    }
+
+    /// The keys with rows of other inodes under which an inode may have been written.
+    pub(crate) fn keys_of_others_tried(&self, ino: Ino) -> Vec<String> {
+        let tried = self.bases.attempts.iter().filter(|(_, inodes)| inodes.contains(&ino));
+        tried.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// All keys under which an inode may have been written.
+    pub(crate) fn keys_tried(&mut self, ino: Ino) -> Result<Vec<String>> {
+        let mut keys = self.keys_of_others_tried(ino);
+        keys.extend(self.remotes_of(ino)?.into_iter().map(|remote| remote.key));
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys)
     }
 
     /// Whether there is room to remember one more try.

@@ -32,23 +32,34 @@ impl State {
         Ok(op)
     }
 
-    /// Moves all committed pages into `state.db` and gives the log's disk space back; writers wait.
-    pub(crate) fn give_back_log(&self) -> Result<()> {
-        let connection = self.checkpointer.lock();
-        let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()));
-        done.map_err(|error| database("give back the log's space", &error))
-    }
-
-    /// Moves committed pages into `state.db` when the log has grown; writers and readers go on meanwhile.
-    pub(crate) fn checkpoint(&self, at_any_size: bool) -> Result<()> {
-        let length = self.wal.lock().metadata().map(|m| m.len()).unwrap_or(0);
-        if length < self.wal_bytes_max && !at_any_size {
+    /// Moves all committed pages into `state.db` and gives the log's disk space back, if the log has grown to `from_bytes`. Others go
+    /// on while most of it is moved. The rest, with its flush, is moved under the lock: an open transaction keeps the log from being
+    /// emptied, and busy programs always have one open.
+    pub(crate) fn shorten_log(&self, from_bytes: u64) -> Result<()> {
+        if self.log_bytes() < from_bytes {
             return Ok(());
         }
         let connection = self.checkpointer.lock();
-        let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_row| Ok(()));
-        done.map_err(|error| database("move the log into the database", &error))
+        checkpoint(&connection, "PASSIVE")?;
+        let mut tables = self.lock();
+        tables.commit()?;
+        checkpoint(&connection, "TRUNCATE")
     }
+
+    /// What the log may take of the disk's reserve.
+    pub(crate) fn log_bytes_max(&self) -> u64 {
+        self.wal_bytes_max
+    }
+
+    /// What the log takes now.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.wal.lock().metadata().map_or(0, |log| log.len())
+    }
+}
+
+fn checkpoint(connection: &rusqlite::Connection, how: &str) -> Result<()> {
+    let done = connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_row| Ok(()));
+    done.map_err(|error| database("move the log into the database", &error))
 }
 
 impl Tables {
@@ -212,7 +223,7 @@ impl Tables {
         self.load_pins()?;
         // The column bears all marks; it is named for the first of them.
         self.dirty_bytes = 0;
-        let owed = "SELECT ino, since_ms, subtree, (SELECT size FROM inode WHERE inode.ino = dirty.ino) FROM dirty";
+        let owed = "SELECT dirty.ino, since_ms, subtree, size, content_version FROM dirty LEFT JOIN inode USING (ino)";
         let mut dirty = self.connection.prepare(owed)?;
         let mut rows = dirty.query([])?;
         while let Some(row) = rows.next()? {
@@ -224,6 +235,8 @@ impl Tables {
                 written_ms: 0,
                 born: 0,
                 bytes: row.get::<_, Option<i64>>(3)?.unwrap_or(0) as u64,
+                // The earlier run may have sent it just before it ended.
+                sent_version: row.get::<_, Option<i64>>(4)?.unwrap_or(0) as u64,
                 op: self.op,
             };
             self.dirty_bytes += debt.bytes;
@@ -248,6 +261,7 @@ impl Tables {
         drop(rows);
         drop(blobs);
         self.bases = super::base::Bases::load(&self.connection)?;
+        self.tried = super::tried::TriedTexts::load(&self.connection)?;
         Ok(())
     }
 }

@@ -368,4 +368,7 @@ pub(crate) enum Mutation<'a> {
     },
     PutMoved(Moved),
     DropMoved(u64),
+    /// Kept until the key's row goes or gets another version.
+    PutTriedText(Base),
+    DropTriedTexts(String),
 }

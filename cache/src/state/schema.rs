@@ -44,7 +44,7 @@ CREATE TABLE skipped (key TEXT PRIMARY KEY, reason TEXT NOT NULL, alias TEXT) WI
 ";
 
 /// What each further version adds to the one before, from version 2 on.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
 CREATE TABLE base (key TEXT PRIMARY KEY, etag TEXT NOT NULL, metadata BLOB NOT NULL, bytes BLOB);
 CREATE TABLE attempt (key TEXT NOT NULL, ino INTEGER NOT NULL, PRIMARY KEY (key, ino)) WITHOUT ROWID;
@@ -56,6 +56,11 @@ CREATE INDEX inode_unlisted ON inode (ino) WHERE kind = 1 AND known = 0;
 ",
     "
 CREATE TABLE moved (id INTEGER PRIMARY KEY, \"from\" BLOB NOT NULL, \"to\" BLOB NOT NULL, at_ms INTEGER NOT NULL);
+",
+    "
+CREATE TABLE tried (
+  key TEXT NOT NULL, nth INTEGER NOT NULL, replaces TEXT NOT NULL, metadata BLOB NOT NULL, text BLOB NOT NULL,
+  PRIMARY KEY (key, nth)) WITHOUT ROWID;
 ",
 ];
 
@@ -187,7 +192,7 @@ mod tests {
                 (kept.as_str(), pragma(&opened, "user_version").unwrap()),
                 ("w", VERSION)
             );
-            for table in ["base", "attempt", "conflict", "pin", "moved"] {
+            for table in ["base", "attempt", "conflict", "pin", "moved", "tried"] {
                 opened.execute_batch(&format!("SELECT count(*) FROM {table}")).unwrap();
             }
         }

@@ -99,6 +99,17 @@ impl FromStr for StoreUrl {
     }
 }
 
+impl StoreUrl {
+    /// The host of the service, as address, environment or profile name it; `None` for Amazon's, where no two buckets have one name, and for
+    /// what is no service.
+    pub fn host(&self) -> Option<String> {
+        let Address::S3(s3) = &self.0 else { return None };
+        let place = s3.place(&|name| std::env::var(name).ok()).ok()?;
+        let host = place.endpoint.as_deref().map(host_of);
+        host.filter(|host| !is_amazon(host))
+    }
+}
+
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -151,7 +162,7 @@ impl S3Address {
             .map(|endpoint| checked_endpoint(&name, &endpoint))
             .transpose()?;
         let host = endpoint.as_deref().map(host_of).unwrap_or_default();
-        let amazon = endpoint.is_none() || host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn");
+        let amazon = endpoint.is_none() || is_amazon(&host);
         let tigris = TIGRIS_HOSTS
             .iter()
             .any(|known| host == *known || host.ends_with(&format!(".{known}")));
@@ -272,6 +283,10 @@ fn checked_endpoint(target: &str, text: &str) -> StoreResult<String> {
         ));
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn is_amazon(host: &str) -> bool {
+    host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
 }
 
 fn host_of(endpoint: &str) -> String {

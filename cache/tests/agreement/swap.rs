@@ -6,6 +6,7 @@
 mod lines;
 
 use crate::machine::Machine;
+pub(crate) use lines::Hands;
 use lines::with_lines_of;
 use notefs_cache::{Error, Result};
 
@@ -39,12 +40,13 @@ impl Swap {
         })
     }
 
-    /// The next step; one that fails is tried again.
-    pub(crate) async fn step(&mut self, machine: &Machine) -> Result<Step> {
+    /// The next step; one that fails is tried again. What `who` has saved over what is told.
+    pub(crate) async fn step(&mut self, machine: &Machine, who: &str, hands: &mut Hands) -> Result<Step> {
         if !self.exchanged {
             match machine.exchange(&self.temporary, &self.name).await {
                 Err(Error::Posix(libc::ENOENT)) => {
                     machine.rename(&self.temporary, &self.name).await?;
+                    hands.saved(who, &self.new, "");
                     return Ok(Step::Placed);
                 }
                 other => other?,
@@ -57,6 +59,7 @@ impl Swap {
             Err(Error::Posix(libc::ENOENT)) => return Ok(Step::Done),
             other => other?,
         };
+        hands.saved(who, &self.new, &came_out);
         let Some(new) = with_lines_of(&self.new, &came_out) else {
             machine.remove(&self.temporary).await?;
             return Ok(Step::Done);

@@ -1,6 +1,6 @@
 //! Uploads that land without an answer, and others who build upon them before the next try.
 
-use super::{BASE, World, run, tree};
+use super::{BASE, Machine, World, options, run, tree};
 use notefs_cache::store::{CallKind, StoreErrorKind, UserMetadata};
 use std::collections::BTreeMap;
 
@@ -13,7 +13,46 @@ enum Save {
 
 const SAVES: [Save; 2] = [Save::InPlace, Save::ByRename];
 
+/// When the machine is killed, if it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kill {
+    /// The text that was sent is still the file's.
+    BeforeSave,
+    /// It is not any more.
+    AfterSave,
+}
+
 impl World {
+    fn kill_a(&mut self) {
+        self.open_again("a");
+    }
+
+    /// What is `a` is killed, and this machine takes its place.
+    fn open_again(&mut self, name: &str) {
+        let options_of = |name| options(self.dir.path(), name, &self.clock, 0);
+        let store = self.store.clone();
+        let nobody = Machine::open(options_of("nobody"), store.clone()).unwrap();
+        drop(std::mem::replace(&mut self.a, nobody));
+        self.a = Machine::open(options_of(name), store).unwrap();
+    }
+
+    /// The same as [`World::go_on`], with kills in between.
+    async fn go_on_killed(
+        &mut self,
+        (how, kill): (Save, Kill),
+        name: &str,
+        theirs: &str,
+        ours: &str,
+    ) -> BTreeMap<String, String> {
+        self.store.raw_put(name, theirs.to_owned(), UserMetadata::new());
+        if kill == Kill::BeforeSave {
+            self.kill_a();
+        }
+        self.save_on_a(how, name, ours).await;
+        self.kill_a();
+        self.settle().await
+    }
+
     async fn save_on_a(&self, how: Save, name: &str, text: &str) {
         match how {
             Save::InPlace => self.a.save(name, text).await.unwrap(),
@@ -142,5 +181,148 @@ fn an_upload_that_did_not_land_is_no_base() {
                 .await;
             assert_eq!(seen, tree(&[("note.md", "one\nthree\nfour\nfive\n")]), "{how:?}");
         }
+    });
+}
+
+#[test]
+fn where_it_is_open_who_took_a_line_out_both_texts_are_kept() {
+    run(async {
+        for how in SAVES {
+            let world = World::new(&[("note.md", BASE)]).await;
+            world.store_unanswered(how, "note.md", "one\nzero\nfour\n").await;
+            // Built upon that, with one of the lines that it lacks; ours has both again.
+            let theirs = "one\nthree\nzero\nfour\nfive\n";
+            let ours = "one\ntwo\nthree\nzero\nfour\n";
+            let seen = world.go_on(how, "note.md", theirs, ours).await;
+            let texts: Vec<&str> = seen.values().map(String::as_str).collect();
+            assert!(
+                texts.len() == 2 && texts.contains(&theirs) && texts.contains(&ours),
+                "{how:?}: {seen:?}"
+            );
+        }
+    });
+}
+
+/// A file that was never read is renamed and its old name removed without an answer; then somebody gives that name to another file.
+#[test]
+fn a_new_file_under_the_old_name_is_not_taken_for_the_renamed_one() {
+    run(async {
+        for (reads, killed) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut world = World::new(&[("note.md", BASE)]).await;
+            world.open_again("c");
+            world.a.rename("note.md", "z.md").await.unwrap();
+            world.store.lose_replies(Some(CallKind::Delete), 1);
+            world.a.replica.write_back_once().await;
+            assert!(world.store.raw_get("note.md").is_none(), "it was to be removed");
+            world.store.raw_put("note.md", "another\n", UserMetadata::new());
+            if killed {
+                world.open_again("c");
+            }
+            world.a.rename("z.md", "again.md").await.unwrap();
+            if reads {
+                assert_eq!(world.a.read("again.md").await.unwrap(), BASE);
+            }
+            let seen = world.settle().await;
+            let both = tree(&[("again.md", BASE), ("note.md", "another\n")]);
+            assert_eq!(seen, both, "read {reads}, killed {killed}");
+        }
+    });
+}
+
+/// Each save with each kill.
+fn killed(test: impl AsyncFn((Save, Kill))) {
+    for how in SAVES {
+        for kill in [Kill::BeforeSave, Kill::AfterSave] {
+            run(test((how, kill)));
+        }
+    }
+}
+
+#[test]
+fn a_line_that_is_put_back_stays_over_a_kill() {
+    killed(async |when| {
+        let mut world = World::new(&[("note.md", BASE)]).await;
+        world.store_unanswered(when.0, "note.md", "one\nthree\nfour\n").await;
+        let seen = world
+            .go_on_killed(when, "note.md", "one\nthree\nfour\nfive\n", BASE)
+            .await;
+        assert_eq!(seen, tree(&[("note.md", "one\ntwo\nthree\nfour\nfive\n")]), "{when:?}");
+    });
+}
+
+#[test]
+fn a_line_that_is_moved_is_there_once_over_a_kill() {
+    killed(async |when| {
+        let mut world = World::new(&[("note.md", BASE)]).await;
+        let first = "zero\none\ntwo\nthree\nfour\n";
+        world.store_unanswered(when.0, "note.md", first).await;
+        let (theirs, ours) = (format!("{first}five\n"), "one\ntwo\nzero\nthree\nfour\n");
+        let seen = world.go_on_killed(when, "note.md", &theirs, ours).await;
+        assert_eq!(
+            seen,
+            tree(&[("note.md", "one\ntwo\nzero\nthree\nfour\nfive\n")]),
+            "{when:?}"
+        );
+    });
+}
+
+#[test]
+fn what_others_add_to_a_new_note_is_merged_with_it_over_a_kill() {
+    killed(async |when| {
+        let mut world = World::new(&[]).await;
+        world.store_unanswered(when.0, "new.md", BASE).await;
+        let (theirs, ours) = (format!("{BASE}five\n"), format!("zero\n{BASE}"));
+        let seen = world.go_on_killed(when, "new.md", &theirs, &ours).await;
+        assert_eq!(seen, tree(&[("new.md", &format!("zero\n{BASE}five\n"))]), "{when:?}");
+    });
+}
+
+/// What came out of an exchange is kept, or thrown away, under another name.
+#[test]
+fn what_came_out_of_an_exchange_is_known_over_a_kill() {
+    for kept in [true, false] {
+        run(async {
+            let mut world = World::new(&[("note.md", BASE)]).await;
+            world
+                .store_unanswered(Save::InPlace, "note.md", "one\nthree\nfour\n")
+                .await;
+            let theirs = "one\nthree\nfour\nfive\n";
+            world.store.raw_put("note.md", theirs, UserMetadata::new());
+            world.a.save("other.md", BASE).await.unwrap();
+            world.a.exchange("note.md", "other.md").await.unwrap();
+            if !kept {
+                world.a.remove("other.md").await.unwrap();
+            }
+            world.kill_a();
+            let mut expected = tree(&[("note.md", "one\ntwo\nthree\nfour\nfive\n")]);
+            if kept {
+                expected.insert("other.md".to_owned(), "one\nthree\nfour\n".to_owned());
+            }
+            assert_eq!(world.settle().await, expected, "kept: {kept}");
+        });
+    }
+}
+
+/// The text that was sent is stored under a name of its own by then, and owes nothing.
+#[test]
+fn a_text_that_is_stored_under_another_name_is_known_over_a_kill() {
+    run(async {
+        let mut world = World::new(&[("note.md", BASE)]).await;
+        let sent = "one\nthree\nfour\n";
+        world.a.save("other.md", sent).await.unwrap();
+        world.clock.pass(10);
+        world.a.exchange("other.md", "note.md").await.unwrap();
+        world.store.lose_replies(Some(CallKind::Put), 1);
+        world.a.replica.write_back_once().await;
+        let stored = world.store.raw_get("note.md").map(|(bytes, _)| bytes.to_vec());
+        assert_eq!(stored.as_deref(), Some(sent.as_bytes()), "it was to be stored");
+        let theirs = format!("{sent}five\n");
+        world.store.raw_put("note.md", theirs, UserMetadata::new());
+        let ours = format!("zero\n{BASE}");
+        world.a.save("other.md", &ours).await.unwrap();
+        world.a.exchange("other.md", "note.md").await.unwrap();
+        world.kill_a();
+        let expected = tree(&[("note.md", &format!("{ours}five\n")), ("other.md", sent)]);
+        assert_eq!(world.settle().await, expected);
     });
 }

@@ -2,7 +2,12 @@
 
 use super::{Node, Tree, run};
 use notefs_cache::{FileKind, ROOT_INO, Replica};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A folder that has not rested by then never does.
+const COPIES_MAX: usize = 2_000;
 
 pub(super) fn describe(node: &Node) -> String {
     match node {
@@ -61,26 +66,38 @@ pub(super) fn assert_same(what: &str, seen: &Tree, model: &Tree, log: &[String])
     );
 }
 
-/// A copy of the cache folder as it is now: what a killed daemon leaves behind. Blobs go first, and then the journal, for eviction and
-/// commits go on meanwhile: a blob that is evicted later is garbage; a commit that ends up in the copy as well makes the journal's records old, while the reverse would lose them.
+/// A copy of the cache folder as it is at one moment: what a killed daemon leaves behind. Eviction and commits go on meanwhile, so it is made
+/// again until nothing has changed between its beginning and its end.
 pub(super) fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    let mut names: Vec<_> = std::fs::read_dir(from)
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.file_name())
-        .collect();
-    names.retain(|name| name != "state.db-shm");
-    names.sort_by_key(|name| (name != "blobs", name != "journal", name != "state.db-wal"));
-    for name in names {
-        let (source, target) = (from.join(&name), to.join(&name));
-        match source.is_dir() {
-            true => copy_folder(&source, &target),
-            false => match std::fs::copy(source, target) {
-                // Gone since the folder was read: the state that is copied later says so.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                copied => drop(copied.unwrap()),
-            },
+    for _ in 0..COPIES_MAX {
+        let copied = files(from);
+        if copied == files(from) {
+            for (path, bytes) in copied {
+                let path = to.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, bytes).unwrap();
+            }
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    panic!("the cache folder never rests");
+}
+
+/// All files below a folder, but for what SQLite makes anew.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut files, mut open) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if entry.file_name() != "state.db-shm"
+                && let Ok(bytes) = std::fs::read(&path)
+            {
+                files.insert(path.strip_prefix(folder).unwrap().to_owned(), bytes);
+            }
         }
     }
+    files
 }
