@@ -10,7 +10,7 @@ mod entry;
 mod export;
 mod import;
 
-pub(crate) use export::{Knowledge, export};
+pub(crate) use export::{Exported, Knowledge, export};
 pub(crate) use import::import;
 
 use serde::{Deserialize, Serialize};

@@ -49,7 +49,7 @@ const CHANGES_BEHIND_MAX: u64 = 2_000;
 const BATCH_CHANGES_MAX: usize = 256;
 
 /// Notes of the backlog taken at once.
-const BACKLOG_BATCH_NOTES: usize = 64;
+const BACKLOG_BATCH_NOTES: usize = 256;
 
 /// Pace of the backlog.
 const BACKLOG_NOTES_PER_SECOND_MAX: u64 = 2_000;

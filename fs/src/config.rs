@@ -410,7 +410,8 @@ fn split_words(words: &[OsString]) -> Result<(Option<String>, Option<PathBuf>), 
         [] => Ok((None, None)),
         [dir] if dir.to_str().is_some_and(|text| text.contains("://")) => {
             let store = dir.to_string_lossy();
-            Err(Failure::usage("The folder to mount on is missing").hint(format!("Write `notefs mount {store} DIR`")))
+            Err(Failure::usage("The folder to mount on is missing")
+                .hint(format!("Write it behind the store: `{store} DIR`")))
         }
         [dir] => Ok((None, Some(dir.into()))),
         [store, dir, ..] => match store.to_str() {

@@ -11,6 +11,7 @@
 //!
 //! The daemon never touches its own mount: killed in the middle of that, it would leave a mount that hangs.
 
+mod both;
 mod care;
 mod front_end;
 mod hindrance;
@@ -245,14 +246,16 @@ impl Mount {
         Ok((mount, warnings))
     }
 
-    /// Waits a moment until the bucket is listed; a large one goes on being listed in the background.
+    /// Waits a moment until the bucket is listed, or a shared index is known to answer for it; a large one goes on being listed in the
+    /// background.
     fn await_first_listing(&self) {
         let until = Instant::now() + Duration::from_millis(FIRST_LISTING_WAIT_MS);
         let is_open = || {
             let status = self.replica.status();
             status.unlisted_directories > 0 && status.last_error.is_none()
         };
-        while is_open() && Instant::now() < until {
+        let share = self.indexes.share.as_ref();
+        while is_open() && !share.is_some_and(|share| share.knows_notes()) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(FIRST_LISTING_POLL_MS));
         }
     }

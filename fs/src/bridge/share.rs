@@ -15,6 +15,8 @@
 //! Owns: when to tell, pauses, what is known of the database's health. Does not own the database (`notefs_indexer`), the merge of two
 //! answers (`mount/search.rs`), nor what a look means (`notefs_cache`).
 
+mod aside;
+mod ask;
 mod compare;
 mod follow;
 mod owed;
@@ -28,9 +30,10 @@ use super::gather::Gatherer;
 use super::retry::Backoff;
 use super::tidy;
 use crate::failure::Failure;
+use aside::Aside;
 use compare::Comparison;
 use notefs_cache::Replica;
-use notefs_indexer::{Hit, SharedAddress, SharedError, SharedIndex};
+use notefs_indexer::{SharedAddress, SharedError, SharedIndex, Warning};
 use owed::OwedPaths;
 use parking_lot::{Condvar, Mutex};
 use position::{Position, PositionFile};
@@ -50,9 +53,6 @@ const NOTES_PER_SECOND_MAX: u64 = 1_000;
 
 /// How long a mount waits for the database, to be able to say what is wrong with it.
 const FIRST_ANSWER_WAIT_MS: u64 = 2_000;
-
-/// How long a search waits for it.
-const SEARCH_WAIT_MS: u64 = 2_000;
 
 /// How long the end of a mount waits for what is stored to be told.
 const END_WAIT_MS: u64 = 3_000;
@@ -148,12 +148,23 @@ struct Inner {
 
 struct State {
     owed: OwedPaths,
+    aside: Aside,
     read_seq: u64,
+    /// The database has told of a note in this run.
+    has_rows: bool,
     seen_row: u64,
     compared_ms: u64,
     forgot_ms: u64,
     failing: Option<(Instant, String)>,
     stop: bool,
+}
+
+impl State {
+    /// The shared index knows this path.
+    fn settle(&mut self, path: &[u8]) {
+        self.owed.settle(path);
+        self.aside.settle(path);
+    }
 }
 
 /// Why something could not be told now.
@@ -190,7 +201,9 @@ impl Share {
         let (stop, stopped) = watch::channel(false);
         let state = State {
             owed: OwedPaths::default(),
+            aside: Aside::default(),
             read_seq: position.as_ref().map_or(written_seq, |position| position.told_seq),
+            has_rows: false,
             seen_row: position.as_ref().map_or(0, |position| position.seen_row),
             compared_ms: position.as_ref().map_or(0, |position| position.compared_ms),
             forgot_ms: position.as_ref().map_or(0, |position| position.forgot_ms),
@@ -247,25 +260,15 @@ impl Share {
         })
     }
 
-    /// Notes that the shared index finds, best first, if it answers in time.
-    pub(crate) fn search(&self, query: &str, limit: usize) -> Result<Vec<Hit>, String> {
-        let wait = Duration::from_millis(SEARCH_WAIT_MS);
-        let inner = &self.inner;
-        let found = async {
-            let database = inner.database().await?;
-            database.search(query, limit, 0).await
-        };
-        match inner
-            .runtime
-            .block_on(async { tokio::time::timeout(wait, found).await })
-        {
-            Ok(found) => found.map_err(error_line),
-            Err(_) => Err(format!(
-                "The shared index {} did not answer within {} s",
-                inner.address,
-                SEARCH_WAIT_MS / 1_000
-            )),
-        }
+    /// Whether it has told of a note yet, so that it can answer for a bucket that is not listed.
+    pub(crate) fn knows_notes(&self) -> bool {
+        let state = self.inner.state.lock();
+        state.has_rows || state.seen_row > 0
+    }
+
+    /// The first notes that it does not take, as warnings.
+    pub(crate) fn warnings(&self, limit: usize) -> Vec<Warning> {
+        self.inner.state.lock().aside.warnings(limit)
     }
 
     /// How it is.
@@ -426,7 +429,8 @@ impl Inner {
                 vault: self.vault.clone(),
                 told_seq: state.owed.told_seq(state.read_seq),
                 seen_row: state.seen_row,
-                compared_ms: state.compared_ms,
+                // What is set aside now, the next run finds by comparing.
+                compared_ms: if state.aside.is_empty() { state.compared_ms } else { 0 },
                 forgot_ms: state.forgot_ms,
             }
         };

@@ -327,9 +327,9 @@ pub(crate) enum Resolution {
 /// `notefs conflicts`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-When two saves race and their texts do not merge, the one that was stored first keeps the name, and the
-other one is kept beside it as `NAME (conflict from HOST DATE)`. Deleting the copy, or renaming it over
-the note, ends the conflict, too.
+When two saves race and their texts do not merge, the one that was stored first keeps the name, and
+the other one is kept beside it as `NAME (conflict from HOST DATE)`. Deleting the copy, or renaming
+it over the note, ends the conflict, too.
 
 Examples:
   notefs conflicts                                The mount around the current folder

@@ -48,12 +48,7 @@ pub(super) fn search(args: &SearchArgs) -> Outcome {
         output::note(format_args!("There are more (--offset {next})"));
     }
     say_behind(&found.behind);
-    if found.shared {
-        output::note("The shared index has answered, too");
-    }
-    if let Some(error) = &found.shared_error {
-        output::note(output::printable(error));
-    }
+    say_shared(found.shared, found.shared_error.as_deref());
     if found.hits.is_empty() {
         output::note(format_args!("Nothing found for `{}`", output::printable(&search.query)));
         return Ok(EXIT_FAILED);
@@ -111,9 +106,17 @@ pub(super) fn links(args: &PathArgs) -> Outcome {
         };
         match row["resolved"].as_str() {
             Some(_) => format!("{line}: {relation}{} -> {}", text(row, "target"), text(row, "resolved")),
-            None => format!("{line}: {relation}{} (no such note)", text(row, "target")),
+            None => format!("{line}: {relation}{}{}", text(row, "target"), why_unresolved(row)),
         }
     })
+}
+
+/// Why a link leads to no note; a picture, say, is none and need not be missing.
+pub(super) fn why_unresolved(link: &Value) -> &'static str {
+    match link["is_file"] == true {
+        true => " (a file)",
+        false => " (no such note)",
+    }
 }
 
 /// `notefs tags`.
@@ -141,7 +144,18 @@ fn show_rows(as_json: bool, rows: IndexRows, show: impl Fn(&Value) -> String) ->
         }
     }
     say_behind(&rows.behind);
+    say_shared(rows.shared, rows.shared_error.as_deref());
     Ok(0)
+}
+
+/// Says on stderr that the shared index took part, or why not.
+pub(super) fn say_shared(shared: bool, error: Option<&str>) {
+    if shared {
+        output::note("The shared index has answered, too");
+    }
+    if let Some(error) = error {
+        output::note(output::printable(error));
+    }
 }
 
 /// Says on stderr what search does not see yet.

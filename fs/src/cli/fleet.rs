@@ -13,7 +13,7 @@ use crate::failure::{EXIT_FAILED, Failure};
 use crate::fleet::{Member, State, end_all, take_file};
 use crate::service;
 use crate::supervise::{block_signals, next_signal};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -47,6 +47,7 @@ pub(super) fn run(file: &Path, args: &MountArgs) -> Outcome {
         file,
         members: Vec::new(),
         children: HashMap::new(),
+        words_due: HashSet::new(),
         sender,
         registry,
         file_error: None,
@@ -62,6 +63,8 @@ struct Fleet {
     file: PathBuf,
     members: Vec<Member>,
     children: HashMap<String, Child>,
+    /// Processes that have not said yet how their start went.
+    words_due: HashSet<u32>,
     sender: Sender<Started>,
     registry: Registry,
     file_error: Option<String>,
@@ -126,12 +129,13 @@ impl Fleet {
             sender.send((name, pid, outcome)).ok();
         };
         let thread = std::thread::Builder::new().name("notefs-start".into()).spawn(wait);
-        thread
-            .map(drop)
-            .map_err(|error| Failure::new(format!("Could not start a thread: {error}")))
+        thread.map_err(|error| Failure::new(format!("Could not start a thread: {error}")))?;
+        self.words_due.insert(pid);
+        Ok(())
     }
 
     fn note_start(&mut self, name: &str, pid: u32, outcome: Result<Vec<String>, Failure>, now: Instant) {
+        self.words_due.remove(&pid);
         let is_current = self.children.get(name).is_some_and(|child| child.id() == pid);
         let Some(member) = self
             .members
@@ -156,7 +160,7 @@ impl Fleet {
         }
     }
 
-    /// Takes leave of processes that have ended.
+    /// Takes leave of processes that have ended. One that has ended before its word was heard is waited for: the word says why.
     fn reap(&mut self, now: Instant) {
         for member in &mut self.members {
             let name = &member.mount.name;
@@ -164,6 +168,9 @@ impl Fleet {
                 continue;
             };
             let Ok(Some(status)) = child.try_wait() else { continue };
+            if self.words_due.contains(&child.id()) {
+                continue;
+            }
             self.children.remove(name);
             let was_starting = member.state == State::Starting;
             let why = match (&member.last_error, was_starting) {

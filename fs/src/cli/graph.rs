@@ -1,8 +1,9 @@
 //! `notefs graph`: the notes and their links as a picture, for Graphviz or for programs.
 //!
 //! Owns fetching the graph and where it is written. Does not own the picture (`graph/picture.rs`) nor the places of notes
-//! in it (`graph/layout.rs`).
+//! and labels in it (`graph/layout.rs`, `graph/labels.rs`).
 
+mod labels;
 mod layout;
 mod picture;
 

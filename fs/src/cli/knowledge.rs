@@ -4,7 +4,7 @@
 //! pictures of it (`graph.rs`).
 
 use super::args::{ContextArgs, ListArgs, QueryArgs};
-use super::find::{say_behind, text};
+use super::find::{say_behind, say_shared, text, why_unresolved};
 use super::{Outcome, find_mount, output};
 use crate::control::knowledge::know;
 use crate::control::question::{Known, Question};
@@ -120,7 +120,7 @@ fn context_lines(context: &Value) -> Vec<String> {
     for link in each(&context["links"]) {
         let target = match link["resolved"].as_str() {
             Some(_) => text(link, "resolved"),
-            None => format!("{} (no such note)", text(link, "target")),
+            None => format!("{}{}", text(link, "target"), why_unresolved(link)),
         };
         add(
             "link",
@@ -197,6 +197,7 @@ fn list(as_json: bool, known: &Known, show: impl Fn(&Value) -> String) -> Outcom
         }
     }
     say_behind(&known.behind);
+    say_shared(known.shared, known.shared_error.as_deref());
     Ok(0)
 }
 

@@ -165,11 +165,7 @@ fn mount_block(status: &MountStatus) -> String {
     let written = &status.written;
     add(
         "written",
-        format!(
-            "{}, {}",
-            show_things(written.count, "entry").replace("entrys", "entries"),
-            show_bytes(written.bytes)
-        ),
+        format!("{}, {}", show_things(written.count, "entry"), show_bytes(written.bytes)),
     );
     add(
         "synced",

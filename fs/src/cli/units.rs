@@ -99,9 +99,14 @@ pub(crate) fn show_count(count: u64) -> String {
     text
 }
 
-/// `3 files`, `1 file`; the plural by an `s`.
+/// `3 files`, `1 file`, `2 entries`, `2 keys`.
 pub(crate) fn show_things(count: u64, thing: &str) -> String {
-    format!("{} {thing}{}", show_count(count), if count == 1 { "" } else { "s" })
+    let counted = show_count(count);
+    match thing.strip_suffix("ry") {
+        _ if count == 1 => format!("{counted} {thing}"),
+        Some(stem) => format!("{counted} {stem}ries"),
+        None => format!("{counted} {thing}s"),
+    }
 }
 
 /// `250 ms`, `12 s`, `4 min`, `3 h`, `2 days`.
@@ -118,6 +123,14 @@ pub(crate) fn show_ms(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn things_are_one_or_many() {
+        assert_eq!(show_things(1, "entry"), "1 entry");
+        assert_eq!(show_things(2, "entry"), "2 entries");
+        assert_eq!(show_things(2, "key"), "2 keys");
+        assert_eq!(show_things(1_000, "file"), "1,000 files");
+    }
 
     #[test]
     fn sizes_are_powers_of_1024() {

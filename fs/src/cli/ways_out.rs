@@ -5,7 +5,7 @@
 use super::args::{ExportArgs, ImportArgs, SnapshotArgs, WaitFor};
 use super::units::{show_bytes, show_things};
 use super::{Outcome, output, wait, whole_mount};
-use crate::archive::{self, Knowledge, Spelling};
+use crate::archive::{self, Exported, Knowledge, Spelling};
 use crate::control::knowledge;
 use crate::control::protocol::Request;
 use crate::control::question::Question;
@@ -48,18 +48,10 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
             knowledge,
         )?
     } else {
-        // A reader never finds half an archive, and the one before stays until this one is whole.
-        let draft = beside(file);
-        let out = File::create(&draft).map_err(Failure::io("write", &draft))?;
-        let done = archive::export(&record.mountpoint, BufWriter::new(&out), spelling, knowledge)
-            .and_then(|done| out.sync_all().map(|()| done).map_err(Failure::io("write", &draft)))
-            .and_then(|done| {
-                std::fs::rename(&draft, file)
-                    .map(|()| done)
-                    .map_err(Failure::io("write", file))
-            });
-        done.inspect_err(|_| {
-            std::fs::remove_file(&draft).ok();
+        // What a link leads to is replaced, not the link.
+        let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.clone());
+        export_to(&file, |out| {
+            archive::export(&record.mountpoint, BufWriter::new(out), spelling, knowledge)
         })?
     };
     output::note(format_args!(
@@ -68,6 +60,29 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
         show_bytes(done.bytes)
     ));
     Ok(0)
+}
+
+/// A reader never finds half an archive, and the one before stays until this one is whole. A pipe or a device is written to as it is.
+fn export_to(file: &Path, export: impl FnOnce(&File) -> Result<Exported, Failure>) -> Result<Exported, Failure> {
+    if std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
+        let out = File::options()
+            .write(true)
+            .open(file)
+            .map_err(Failure::io("write", file))?;
+        return export(&out);
+    }
+    let draft = beside(file);
+    let out = File::create(&draft).map_err(Failure::io("write", &draft))?;
+    export(&out)
+        .and_then(|done| out.sync_all().map(|()| done).map_err(Failure::io("write", &draft)))
+        .and_then(|done| {
+            std::fs::rename(&draft, file)
+                .map(|()| done)
+                .map_err(Failure::io("write", file))
+        })
+        .inspect_err(|_| {
+            std::fs::remove_file(&draft).ok();
+        })
 }
 
 /// What the index knows of a note: its own row, and where its links lead.

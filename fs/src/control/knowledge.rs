@@ -47,12 +47,17 @@ impl Search {
             "mountpoint": record.mountpoint,
             "complete": found.behind.is_complete(),
             "behind": found.behind,
-            "from": if found.shared { "shared" } else { "local" },
+            "from": source(found.shared),
             "shared_error": found.shared_error,
             "next_offset": found.has_more.then(|| self.offset + self.limit),
             "hits": hits,
         })
     }
+}
+
+/// What gave an answer: this machine's index alone, or the shared one, too.
+pub(crate) fn source(shared: bool) -> &'static str {
+    if shared { "shared" } else { "local" }
 }
 
 fn plain(mut hit: Value) -> Value {

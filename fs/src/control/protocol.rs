@@ -315,6 +315,12 @@ pub(crate) struct IndexRows {
     pub(crate) behind: Behind,
     /// The rows.
     pub(crate) rows: Vec<Value>,
+    /// The shared index answered, too, since the index of this machine is behind.
+    #[serde(default)]
+    pub(crate) shared: bool,
+    /// Why it did not.
+    #[serde(default)]
+    pub(crate) shared_error: Option<String>,
 }
 
 /// The JSON of `notefs status`.

@@ -73,4 +73,10 @@ pub(crate) struct Known {
     pub(crate) behind: Behind,
     /// What it says.
     pub(crate) value: Value,
+    /// The shared index answered, too.
+    #[serde(default)]
+    pub(crate) shared: bool,
+    /// Why it did not.
+    #[serde(default)]
+    pub(crate) shared_error: Option<String>,
 }

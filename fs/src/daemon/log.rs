@@ -52,11 +52,14 @@ pub(crate) fn to_stderr(look: Look) {
 /// Logs to a file from now on.
 pub(crate) fn to_file(path: &Path, look: Look) -> Result<(), Failure> {
     let file = open(path)?;
-    let size_bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let (is_file, size_bytes) = file
+        .metadata()
+        .map_or((false, 0), |metadata| (metadata.is_file(), metadata.len()));
     let follows_output = !io::stderr().is_terminal();
     let log = BoundedLog {
         path: path.to_owned(),
         file,
+        is_file,
         size_bytes,
         follows_output,
     };
@@ -89,10 +92,11 @@ fn install(writer: BoxMakeWriter, colours: bool, look: Look) {
     }
 }
 
-/// A log file that begins anew when it is full.
+/// A log file that begins anew when it is full. A pipe or a device (`--log /dev/stderr`) is never full.
 struct BoundedLog {
     path: PathBuf,
     file: File,
+    is_file: bool,
     size_bytes: u64,
     /// Standard output and error lead to this file, too: a panic's message must not vanish with a full log.
     follows_output: bool,
@@ -113,7 +117,7 @@ impl BoundedLog {
 
 impl Write for BoundedLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.size_bytes > LOG_SIZE_MAX_BYTES && self.rotate().is_err() {
+        if self.is_file && self.size_bytes > LOG_SIZE_MAX_BYTES && self.rotate().is_err() {
             // Better a log that is cut than a disk that is full.
             return Ok(line.len());
         }
@@ -140,6 +144,7 @@ mod tests {
         let mut log = BoundedLog {
             path: path.clone(),
             file,
+            is_file: true,
             size_bytes: 0,
             follows_output: false,
         };
@@ -150,5 +155,25 @@ mod tests {
         assert_eq!(std::fs::read(rotated(&path)).unwrap(), b"old\n");
         std::fs::remove_file(rotated(&path)).unwrap();
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_left_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        let mut reader = File::options().read(true).write(true).open(&path).unwrap();
+        let mut log = BoundedLog {
+            file: open(&path).unwrap(),
+            path: path.clone(),
+            is_file: false,
+            size_bytes: LOG_SIZE_MAX_BYTES + 1,
+            follows_output: false,
+        };
+        log.write_all(b"line").unwrap();
+        let mut line = [0; 4];
+        io::Read::read_exact(&mut reader, &mut line).unwrap();
+        assert_eq!(&line, b"line");
+        assert!(!rotated(&path).exists());
     }
 }

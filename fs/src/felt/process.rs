@@ -10,9 +10,6 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a command may take. A lock that a program holds in the kernel can take longer; then that change is not felt.
-const COMMAND_DEADLINE_SECONDS: u64 = 5;
-
 /// How long the end of an actor that was told to go may take.
 const END_DEADLINE_MS: u64 = 500;
 
@@ -36,12 +33,12 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// Starts one for the mount with this device (`major:minor`). It dies with the calling *thread*.
-    pub(crate) fn start(mountpoint: &Path, device: &str) -> io::Result<Actor> {
+    /// Starts one for the mount with this device (`major:minor`), whose commands may take as long as `deadline`. It dies with the calling
+    /// *thread*.
+    pub(crate) fn start(mountpoint: &Path, device: &str, deadline: Duration) -> io::Result<Actor> {
         let (socket, theirs) = UnixStream::pair()?;
-        let deadline = Some(Duration::from_secs(COMMAND_DEADLINE_SECONDS));
-        socket.set_read_timeout(deadline)?;
-        socket.set_write_timeout(deadline)?;
+        socket.set_read_timeout(Some(deadline))?;
+        socket.set_write_timeout(Some(deadline))?;
         // By this name it is the very program that runs, even if the file was replaced since.
         let child = std::process::Command::new("/proc/self/exe")
             .arg0("notefs")

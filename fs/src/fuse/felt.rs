@@ -9,6 +9,7 @@
 //! - The handler of the actor's request is the moment in which a change takes effect: before, nobody can see it.
 //! - Changed content takes effect first, then the kernel drops its pages, and then comes the event: who reads because of
 //!   the event reads what is new.
+//! - What happens in a folder that has just been made waits a moment, so that watchers watch it by then (`fresh`).
 //! - What cannot be felt (a lock is held too long, the actor is gone, a folder is not writable) takes effect all the same,
 //!   and so do more than [`QUEUE_FELT_MAX`] changes at once and what the replica did by itself. Afterwards each folder of
 //!   such changes is touched once, as soon as there is an actor to do it.
@@ -20,6 +21,7 @@
 
 mod answers;
 mod feel;
+mod fresh;
 mod gate;
 mod staff;
 
@@ -40,7 +42,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Changes that may wait and still have events of their own: a round's, and those that have waited for readers.
 const QUEUE_FELT_MAX: usize = ANNOUNCED_MAX + 1_000;
@@ -54,11 +56,17 @@ const TOUCHED_FOLDERS_MAX: usize = 1_000;
 /// How often a folder is touched by actors that end before they have done it.
 const TOUCH_TRIES_MAX: u32 = 5;
 
+/// Folders are touched when nothing has changed without an event for so long, so that a storm touches each of them once.
+const TOUCH_QUIET_MS: u64 = 100;
+
+/// But no later than this: whoever watches is to hear of a storm that does not end.
+const TOUCH_WAIT_MAX_MS: u64 = 2_000;
+
 /// How long the thread sleeps before it looks after actors that have ended.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// The same while folders wait for an actor to touch them.
-const ABSENT_WAIT: Duration = Duration::from_millis(100);
+/// The same while folders wait to be touched, for a moment of quiet or for an actor.
+const TOUCH_WAIT: Duration = Duration::from_millis(50);
 
 /// What the thread is to do next.
 #[derive(Debug)]
@@ -75,6 +83,13 @@ enum Job {
     Idle,
 }
 
+/// When something changes without events.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    first: Instant,
+    newest: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     changes: VecDeque<RemoteChange>,
@@ -82,6 +97,8 @@ struct Queue {
     storm: bool,
     /// Folders to be touched, and how often each was tried in vain.
     touches: HashMap<Ino, u32>,
+    /// Of those that are to be touched now.
+    silence: Option<Silence>,
     /// Files whose folders are to be touched.
     files: HashSet<Ino>,
     stopped: bool,
@@ -100,7 +117,22 @@ impl Queue {
     }
 
     fn touch_later(&mut self, folder: Ino) {
+        let now = Instant::now();
+        self.silence
+            .get_or_insert(Silence {
+                first: now,
+                newest: now,
+            })
+            .newest = now;
         self.touch_after(folder, 0);
+    }
+
+    /// Whether more silent changes are likely to come, so that folders are not touched yet.
+    fn is_gathering(&self, now: Instant) -> bool {
+        self.silence.is_some_and(|silence| {
+            now < silence.newest + Duration::from_millis(TOUCH_QUIET_MS)
+                && now < silence.first + Duration::from_millis(TOUCH_WAIT_MAX_MS)
+        })
     }
 
     /// What changed without an event: the folder that has the name now, and the one that had it.
@@ -123,7 +155,7 @@ impl Queue {
     }
 
     /// `can_touch`: there is somebody who touches folders. What is to be touched waits until there is.
-    fn next(&mut self, can_touch: bool) -> Option<Job> {
+    fn next(&mut self, can_touch: bool, now: Instant) -> Option<Job> {
         if let Some(change) = self.changes.pop_front() {
             return Some(if self.storm {
                 Job::Quietly(change)
@@ -136,7 +168,16 @@ impl Queue {
             self.files.remove(&file);
             return Some(Job::TouchAround(file));
         }
-        let (folder, tries) = self.touches.iter().next().filter(|_| can_touch)?;
+        if self.is_gathering(now) {
+            return None;
+        }
+        let Some((folder, tries)) = self.touches.iter().next() else {
+            self.silence = None;
+            return None;
+        };
+        if !can_touch {
+            return None;
+        }
         let job = Job::Touch(*folder, *tries);
         let folder = *folder;
         self.touches.remove(&folder);
@@ -219,19 +260,19 @@ impl Felt {
         if queue.stopped {
             return None;
         }
-        if let Some(job) = queue.next(can_touch) {
+        if let Some(job) = queue.next(can_touch, Instant::now()) {
             return Some(job);
         }
         let wait = if queue.touches.is_empty() {
             IDLE_WAIT
         } else {
-            ABSENT_WAIT
+            TOUCH_WAIT
         };
         self.changed.wait_for(&mut queue, wait);
         if queue.stopped {
             return None;
         }
-        Some(queue.next(can_touch).unwrap_or(Job::Idle))
+        Some(queue.next(can_touch, Instant::now()).unwrap_or(Job::Idle))
     }
 
     /// The kernel was told of these names' folders and of these inodes: what changed there had no events of its own.
@@ -265,13 +306,36 @@ mod tests {
     fn folders_wait_for_somebody_who_touches_them_but_are_not_tried_for_ever() {
         let mut queue = Queue::default();
         queue.touch_later(7);
-        assert!(queue.next(false).is_none());
+        let later = Instant::now() + Duration::from_millis(TOUCH_QUIET_MS);
+        assert!(queue.next(false, later).is_none());
         for tries in 0..TOUCH_TRIES_MAX {
-            assert!(matches!(queue.next(true), Some(Job::Touch(7, before)) if before == tries));
-            assert!(queue.next(true).is_none());
+            assert!(matches!(queue.next(true, later), Some(Job::Touch(7, before)) if before == tries));
+            assert!(queue.next(true, later).is_none());
             queue.touch_after(7, tries + 1);
         }
-        assert!(queue.next(true).is_none());
+        assert!(queue.next(true, later).is_none());
+    }
+
+    #[test]
+    fn folders_are_touched_once_a_storm_is_over_or_goes_on_for_too_long() {
+        let mut queue = Queue::default();
+        queue.touch_later(7);
+        let Some(Silence { first, newest }) = queue.silence else {
+            panic!("it is not noted")
+        };
+        let (quiet, long) = (
+            Duration::from_millis(TOUCH_QUIET_MS),
+            Duration::from_millis(TOUCH_WAIT_MAX_MS),
+        );
+        assert!(queue.next(true, newest).is_none());
+        queue.silence = Some(Silence {
+            first,
+            newest: first + long,
+        });
+        assert!(queue.next(true, first + quiet).is_none(), "it goes on");
+        assert!(matches!(queue.next(true, first + long), Some(Job::Touch(7, 0))));
+        assert!(queue.next(true, first + long).is_none());
+        assert!(queue.silence.is_none(), "the next storm waits anew");
     }
 
     #[test]

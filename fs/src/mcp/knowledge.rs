@@ -49,12 +49,9 @@ pub(super) fn backlinks(vault: &Vault, wanted: &Backlinks) -> Result<Value, Prob
     let mut found = rows.map_err(|failure| visit.failure(&wanted.path, failure))?;
     let count = found.rows.len();
     found.rows.truncate(wanted.limit.clamp(1, ROWS_MAX) as usize);
-    Ok(trimmed(json!({
-        "path": wanted.path,
-        "count": count,
-        "links": found.rows,
-        "complete": found.behind.is_complete(),
-    })))
+    let mut told = json!({"path": wanted.path, "count": count, "links": found.rows});
+    say_source(&mut told, &found.behind, found.shared, found.shared_error);
+    Ok(trimmed(told))
 }
 
 /// `build_context`.
@@ -67,8 +64,7 @@ pub(super) fn build_context(vault: &Vault, wanted: &BuildContext) -> Result<Valu
         depth: wanted.depth,
         limit: wanted.limit.clamp(1, ROWS_MAX),
     };
-    let (value, behind) = know(&visit, &wanted.path, question)?;
-    Ok(trimmed(json!({"context": value, "complete": behind.is_complete()})))
+    know(&visit, &wanted.path, "context", question)
 }
 
 /// `recent`.
@@ -78,8 +74,7 @@ pub(super) fn recent(vault: &Vault, wanted: &Recent) -> Result<Value, Problem> {
         below: below(&visit, &wanted.folder)?,
         limit: wanted.limit.clamp(1, ROWS_MAX),
     };
-    let (value, behind) = know(&visit, &wanted.folder, question)?;
-    Ok(trimmed(json!({"notes": value, "complete": behind.is_complete()})))
+    know(&visit, &wanted.folder, "notes", question)
 }
 
 /// `conflicts`.
@@ -99,9 +94,19 @@ pub(super) fn conflicts(vault: &Vault, wanted: &Conflicts) -> Result<Value, Prob
     Ok(trimmed(json!({"count": told.len(), "conflicts": told})))
 }
 
-fn know(visit: &Visit, place: &str, question: Question) -> Result<(Value, Behind), Problem> {
+/// The answer to a question, under a name.
+fn know(visit: &Visit, place: &str, name: &str, question: Question) -> Result<Value, Problem> {
     let known = ask::know(&visit.record, question).map_err(|failure| visit.failure(place, failure))?;
-    Ok((known.value, known.behind))
+    let mut told = json!({name: known.value});
+    say_source(&mut told, &known.behind, known.shared, known.shared_error);
+    Ok(trimmed(told))
+}
+
+/// Whether an answer is whole, and which index gave it, in the words of `search`.
+fn say_source(told: &mut Value, behind: &Behind, shared: bool, shared_error: Option<String>) {
+    told["complete"] = behind.is_complete().into();
+    told["from"] = ask::source(shared).into();
+    told["shared_error"] = shared_error.into();
 }
 
 /// A folder that there is, as the index names it.

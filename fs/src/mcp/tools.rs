@@ -79,7 +79,7 @@ fn asking() -> Vec<Entry> {
         Entry::new::<Search>(
             ("search", Effect::None),
             "Finds notes by their words, best first, with snippets. Sees everything written before the call; \"complete\" is \
-             false while notes of the bucket are still being indexed.",
+             false while notes of the bucket are still being indexed; \"from\" says whether an index that machines share answered, too.",
             knowledge::search,
         ),
         Entry::new::<Read>(

@@ -14,12 +14,27 @@ use serde_json::Value;
 impl Desk {
     /// Answers from an index that has seen everything written before.
     pub(super) fn know(&self, question: &Question) -> Result<Answer, Failure> {
+        if let Question::Recent { below, limit } = question {
+            let both = Desk::recent(self, below, *limit as usize)?;
+            return Ok(Answer::Known(Known {
+                behind: self.behind(),
+                value: shown(both.rows),
+                shared: both.shared,
+                shared_error: both.shared_error,
+            }));
+        }
         self.catch_up();
         let value = ask(&self.index, question).map_err(index_failure)?;
-        let value = value.ok_or_else(|| self.no_such_note(question))?;
+        let mut value = value.ok_or_else(|| self.no_such_note(question))?;
+        if let (Question::Warnings { limit }, Value::Array(rows), Some(share)) = (question, &mut value, &self.share) {
+            let room = (*limit as usize).saturating_sub(rows.len());
+            rows.extend(share.warnings(room).iter().map(row));
+        }
         Ok(Answer::Known(Known {
             behind: self.behind(),
             value,
+            shared: false,
+            shared_error: None,
         }))
     }
 

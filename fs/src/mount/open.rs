@@ -175,14 +175,18 @@ pub(super) fn start_index(
     })
 }
 
-/// What all machines of a vault call it: its bucket and prefix, by whatever address they reach it.
+/// What all machines of a vault call it: its bucket and prefix, and the host of its endpoint, but Amazon's, whose buckets have one name
+/// everywhere. Neither scheme nor port counts, and all addresses of this machine are one.
 fn vault_of(store: &str) -> String {
-    store
-        .split('?')
-        .next()
-        .unwrap_or(store)
-        .trim_end_matches('/')
-        .to_owned()
+    let place = store.split('?').next().unwrap_or(store).trim_end_matches('/');
+    let host = StoreUrl::parse(store).ok().and_then(|url| url.host());
+    match host {
+        None => place.to_owned(),
+        Some(host) if host == "localhost" || host.starts_with("127.") || host.contains("::1") => {
+            format!("{place}@localhost")
+        }
+        Some(host) => format!("{place}@{host}"),
+    }
 }
 
 /// Opens the index. It can always be made anew from the notes, so one that cannot be used is moved aside.
@@ -213,12 +217,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vault_is_the_same_by_every_address_of_its_store() {
-        let here = vault_of("s3://notes/team?endpoint=http://127.0.0.1:9000&region=eu");
-        assert_eq!(
-            (here.as_str(), vault_of("s3://notes/team/")),
-            ("s3://notes/team", here.clone())
+    fn a_vault_is_the_same_by_every_address_of_its_provider_and_no_other() {
+        let same = |stores: &[&str], name: &str| {
+            stores
+                .iter()
+                .for_each(|store| assert_eq!(vault_of(store), name, "{store}"))
+        };
+        same(
+            &[
+                "s3://notes/team",
+                "s3://notes/team/?region=eu",
+                "s3://notes/team?endpoint=https://s3.eu-west-1.amazonaws.com&region=eu",
+            ],
+            "s3://notes/team",
         );
-        assert_ne!(vault_of("s3://notes"), here);
+        same(
+            &[
+                "s3://b?endpoint=https://Play.Min.io&region=eu",
+                "s3://b?endpoint=http://play.min.io:9000",
+            ],
+            "s3://b@play.min.io",
+        );
+        same(
+            &[
+                "s3://b?endpoint=http://127.0.0.1:9000",
+                "s3://b?endpoint=http://localhost",
+                "s3://b?endpoint=http://[::1]:1",
+            ],
+            "s3://b@localhost",
+        );
+        same(&["fs:///notes", "fs:///notes/"], "fs:///notes");
     }
 }

@@ -12,19 +12,16 @@ impl Oracle for Desk {
     }
 
     fn notes(&self, question: &Question) -> Result<Vec<Vec<u8>>, Errno> {
-        if *question != Question::Conflicts {
-            self.catch_up();
-        }
         match question {
-            Question::Search(query) => self.found(query),
+            Question::Search(query) => self.linked(query),
             // A tag cannot hold the quotes that would end it.
-            Question::Tag(tag) => self.found(&format!("tag:\"{}\"", tag.replace('"', ""))),
+            Question::Tag(tag) => self.linked(&format!("tag:\"{}\"", tag.replace('"', ""))),
             Question::Backlinks(path) => {
-                let links = self.index.backlinks(path).map_err(unknown)?;
+                let links = self.backlinks(path).map_err(unknown)?.rows;
                 Ok(unique(links.into_iter().map(|link| link.path_bytes)))
             }
             Question::Recent => {
-                let notes = self.index.recent(&[], LINKS_MAX).map_err(unknown)?;
+                let notes = self.recent(&[], LINKS_MAX).map_err(unknown)?.rows;
                 Ok(notes.into_iter().map(|note| note.path_bytes).collect())
             }
             Question::Conflicts => {
@@ -38,8 +35,7 @@ impl Oracle for Desk {
     }
 
     fn tags(&self) -> Result<Vec<String>, Errno> {
-        self.catch_up();
-        let tags = self.index.tags().map_err(unknown)?;
+        let tags = Desk::tags(self).map_err(unknown)?.rows;
         Ok(tags.into_iter().map(|(tag, _)| tag).collect())
     }
 
@@ -55,9 +51,9 @@ impl Oracle for Desk {
 }
 
 impl Desk {
-    fn found(&self, query: &str) -> Result<Vec<Vec<u8>>, Errno> {
-        let hits = self.index.search(query, LINKS_MAX, 0).map_err(unknown)?;
-        Ok(hits.into_iter().map(|hit| hit.path_bytes).collect())
+    fn linked(&self, query: &str) -> Result<Vec<Vec<u8>>, Errno> {
+        let (hits, _) = self.found(query, &(0..LINKS_MAX), &[]).map_err(unknown)?;
+        Ok(hits.rows.into_iter().map(|hit| hit.path_bytes).collect())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns which of two answers counts for a note: what this machine knows of a path is newer than what it was told. Does not own ranking
 //! (`notefs_indexer`) nor the way to the shared index (`bridge/share.rs`).
 
+use super::both::Both;
 use super::report;
 use super::serve::{Desk, POLL_MS, row};
 use crate::bridge::index_failure;
@@ -24,10 +25,21 @@ const HITS_PAGE: usize = 500;
 impl Desk {
     /// The hits of these places among all below a folder.
     pub(super) fn search(&self, query: &str, places: Range<usize>, below: &[u8]) -> Result<Answer, Failure> {
+        let (both, has_more) = self.found(query, &places, below)?;
+        Ok(Answer::Found(Found {
+            behind: self.behind(),
+            hits: both.rows.iter().map(row).collect(),
+            has_more,
+            shared: both.shared,
+            shared_error: both.shared_error,
+        }))
+    }
+
+    /// The same as rows, and whether there are more.
+    pub(super) fn found(&self, query: &str, places: &Range<usize>, below: &[u8]) -> Result<(Both<Hit>, bool), Failure> {
         self.catch_up();
-        let behind = self.behind();
         let (mut shared, mut shared_error) = (None, None);
-        if let Some(share) = self.share.as_ref().filter(|_| !behind.is_complete()) {
+        if let Some(share) = self.share.as_ref().filter(|_| !self.behind().is_complete()) {
             // One more than wanted, to know whether there are more.
             let wanted = if below.is_empty() { places.end + 1 } else { HITS_PAGE };
             match share.search(query, wanted.min(MAX_HITS)) {
@@ -35,17 +47,19 @@ impl Desk {
                 Err(error) => shared_error = Some(error),
             }
         }
-        let (hits, has_more) = match &shared {
-            None => self.search_here(query, &places, below)?,
-            Some(theirs) => self.search_both(query, theirs, &places, below)?,
+        let (rows, has_more) = match &shared {
+            None => self.search_here(query, places, below)?,
+            Some(theirs) => self.search_both(query, theirs, places, below)?,
         };
-        Ok(Answer::Found(Found {
-            behind,
-            hits: hits.iter().map(row).collect(),
+        let shared = shared.is_some();
+        Ok((
+            Both {
+                rows,
+                shared,
+                shared_error,
+            },
             has_more,
-            shared: shared.is_some(),
-            shared_error,
-        }))
+        ))
     }
 
     /// What this machine's index finds, and whether there is more.
@@ -101,7 +115,7 @@ impl Desk {
     }
 
     /// Whether this machine knows nothing of a note that it had to be told: what is indexed here, gone or changed is known better.
-    fn knows_no_better(&self, path: &[u8]) -> Result<bool, Failure> {
+    pub(super) fn knows_no_better(&self, path: &[u8]) -> Result<bool, Failure> {
         if self.index.contains(path).map_err(index_failure)? {
             return Ok(false);
         }

@@ -5,13 +5,13 @@
 
 use super::{End, Remaining, left_names, report};
 use crate::bridge::{Bridge, Share, index_failure};
-use crate::control::protocol::{Answer, Behind, IndexRows, Progress, Reply, Request, WaitStep};
+use crate::control::protocol::{Answer, Behind, Progress, Reply, Request, WaitStep};
 use crate::control::registry::Record;
 use crate::control::server::{Asker, Handler};
 use crate::events::{Events, Next};
 use crate::failure::Failure;
 use notefs_cache::{Attr, Error, Replica, Step};
-use notefs_indexer::{Index, IndexError, is_note};
+use notefs_indexer::{Index, is_note};
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -70,9 +70,9 @@ impl Handler for Desk {
                 below,
             } => self.search(&query, offset as usize..(offset + limit) as usize, &below),
             Request::Know { question } => self.know(&question),
-            Request::Backlinks { path } => self.rows(|index| index.backlinks(&path)).map(Answer::Links),
-            Request::Links { path } => self.rows(|index| index.links(&path)).map(Answer::Links),
-            Request::Tags {} => self.rows(Index::tags).map(Answer::Tags),
+            Request::Backlinks { path } => Ok(Answer::Links(self.rows(self.backlinks(&path)?))),
+            Request::Links { path } => Ok(Answer::Links(self.rows(self.links(&path)?))),
+            Request::Tags {} => Ok(Answer::Tags(self.rows(self.tags()?))),
             Request::Conflicts {} => self.conflicts(),
             Request::ConflictDismiss { id } => {
                 let gone = self.replica.dismiss_conflict(id);
@@ -248,15 +248,6 @@ impl Desk {
     pub(super) fn catch_up(&self) {
         self.bridge
             .catch_up(self.replica.written_seq(), Duration::from_millis(CATCH_UP_DEADLINE_MS));
-    }
-
-    fn rows<T: Serialize>(&self, ask: impl Fn(&Index) -> Result<Vec<T>, IndexError>) -> Result<IndexRows, Failure> {
-        self.catch_up();
-        let rows = ask(&self.index).map_err(index_failure)?;
-        Ok(IndexRows {
-            behind: self.behind(),
-            rows: rows.iter().map(row).collect(),
-        })
     }
 
     /// Tells of changes until the asker goes or the mount ends.

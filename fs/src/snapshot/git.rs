@@ -170,6 +170,13 @@ impl Git {
         self.resolve(SEEN_REF).map(Some)
     }
 
+    /// From now on `HEAD` and the branch's name stand for this commit, so that people can count back from it.
+    pub(super) fn call_newest(&self, commit: &str) -> Result<(), Failure> {
+        let branch = format!("refs/heads/{}", self.branch);
+        self.run(&["update-ref", &branch, commit])?;
+        self.run(&["symbolic-ref", "HEAD", &branch]).map(drop)
+    }
+
     /// The commit that a name stands for.
     pub(super) fn resolve(&self, name: &str) -> Result<String, Failure> {
         let name = format!("{name}^{{commit}}");

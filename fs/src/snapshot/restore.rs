@@ -37,7 +37,8 @@ pub(crate) fn restore(folder: &Path, target: &Target, at: Option<&str>, remove: 
         .ok_or_else(|| Failure::new(format!("There is no branch {}", git.name())))?;
     let commit = match at {
         Some(name) => git
-            .resolve(name)
+            .call_newest(&newest)
+            .and_then(|()| git.resolve(name))
             .map_err(|_| Failure::new(format!("There is no commit {name:?} in {}", git.name())))?,
         None => newest,
     };

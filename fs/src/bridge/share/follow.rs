@@ -53,6 +53,7 @@ impl Inner {
         let seen_row = self.state.lock().seen_row;
         let (rows, cursor) = self.database().await?.changes_after(seen_row, ROWS_PER_STEP).await?;
         if !rows.is_empty() {
+            self.state.lock().has_rows = true;
             let hints: Vec<Hint> = rows.iter().map(hint).collect();
             self.replica.take_hints(&hints).await?;
             self.doubt(rows.iter())?;

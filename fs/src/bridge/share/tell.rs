@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 /// Paths told at once; parts of them stay within a bound on memory (`bridge/gather.rs`).
 const BATCH_PATHS_MAX: usize = 500;
 
-/// Questions to database and store at a time.
+/// Questions to the store at a time.
 const QUESTIONS_MAX: usize = 8;
 
 /// What is known here of a path that may have to be told.
@@ -47,7 +47,7 @@ impl Inner {
         let mut candidates = Vec::new();
         for path in due {
             match self.replica.stored_path(&path)? {
-                StoredPath::Unknown => self.state.lock().owed.settle(&path),
+                StoredPath::Unknown => self.state.lock().settle(&path),
                 StoredPath::Pending => self.put_off(&path),
                 StoredPath::Gone { key } => candidates.push(Candidate {
                     path,
@@ -68,7 +68,7 @@ impl Inner {
         let (mut texts, mut gone) = (HashMap::new(), Vec::new());
         for (candidate, verdict) in judged {
             match verdict {
-                Verdict::Settled => self.state.lock().owed.settle(&candidate.path),
+                Verdict::Settled => self.state.lock().settle(&candidate.path),
                 Verdict::Later => self.put_off(&candidate.path),
                 Verdict::Gone(version) => gone.push((candidate.path, version)),
                 Verdict::Text(version, replaces) => {
@@ -152,12 +152,13 @@ impl Inner {
         if changes.is_empty() {
             return Ok(());
         }
-        self.wait_for(database.apply(&changes))?;
+        let rejected = self.wait_for(database.apply(&changes))?;
         let mut state = self.state.lock();
         for change in &changes {
             let (SharedChange::Upsert { path, .. } | SharedChange::Gone { path, .. }) = change;
-            state.owed.settle(path);
+            state.settle(path);
         }
+        rejected.into_iter().for_each(|rejected| state.aside.add(rejected));
         Ok(())
     }
 
@@ -166,40 +167,41 @@ impl Inner {
     }
 }
 
-/// Asks about all, a few at a time.
+/// Asks about all: for the rows at once, then for the objects, a few at a time.
 async fn ask_about_all(
     database: SharedIndex,
     replica: Arc<Replica>,
     candidates: Vec<Candidate>,
 ) -> Result<Vec<(Candidate, Verdict)>, SharedError> {
+    let paths: Vec<&[u8]> = candidates.iter().map(|candidate| candidate.path.as_slice()).collect();
+    let rows = database.rows(&paths).await?.into_iter();
+    let mut standing: HashMap<Vec<u8>, _> = rows.map(|row| (row.path, (row.version, row.gone))).collect();
     let (mut tasks, mut judged) = (JoinSet::new(), Vec::with_capacity(candidates.len()));
     let mut candidates = candidates.into_iter();
     loop {
         while tasks.len() < QUESTIONS_MAX
             && let Some(candidate) = candidates.next()
         {
-            let (database, replica) = (database.clone(), replica.clone());
+            let (replica, stands) = (replica.clone(), standing.remove(&candidate.path));
             tasks.spawn(async move {
-                let verdict = ask_about(&database, &replica, &candidate).await;
-                verdict.map(|verdict| (candidate, verdict))
+                let verdict = ask_about(&replica, &candidate, stands).await;
+                (candidate, verdict)
             });
         }
         match tasks.join_next().await {
             None => return Ok(judged),
-            Some(Ok(answer)) => judged.push(answer?),
+            Some(Ok(answer)) => judged.push(answer),
             Some(Err(error)) => tracing::error!("A question for the shared index panicked: {error}"),
         }
     }
 }
 
-async fn ask_about(database: &SharedIndex, replica: &Replica, candidate: &Candidate) -> Result<Verdict, SharedError> {
-    let row = database.row(&candidate.path).await?;
-    let stands = row.map(|row| (row.version, row.gone));
+async fn ask_about(replica: &Replica, candidate: &Candidate, stands: Option<(ObjectVersion, bool)>) -> Verdict {
     let etag = candidate.stored.as_ref().map(|(etag, _)| etag.as_str());
     if is_known(etag, stands.as_ref()) {
-        return Ok(Verdict::Settled);
+        return Verdict::Settled;
     }
-    Ok(judge(etag, stands, &replica.written_object(&candidate.key).await))
+    judge(etag, stands, &replica.written_object(&candidate.key).await)
 }
 
 /// Whether the row that stands says what is known here.

@@ -22,9 +22,9 @@ pub(crate) struct ListArgs {
 /// `notefs context`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows what a note is, the facts in it (`- [category] fact #tag (context)`), its links with their types
-(`- type [[Target]]`), and the notes around it along links in both directions, nearest first. Exits
-with 1 if there is no such note.
+Shows what a note is, the facts in it (`- [category] fact #tag (context)`), its links with their
+types (`- type [[Target]]`), and the notes around it along links in both directions, nearest first.
+Exits with 1 if there is no such note.
 
 Examples:
   notefs context ~/notes/ideas/fuse.md
@@ -94,8 +94,9 @@ pub(crate) struct GraphArgs {
 #[command(
     override_usage = "notefs query [OPTIONS] [DIR] SQL",
     after_help = "\
-The query runs on the index of this machine, which is SQLite; it can only read, and for 10 s at most.
-Views to ask: notes, links, observations, tags, properties, headings; the full text is full_text.
+The query runs on the index of this machine, which is SQLite; it can only read, and for 10 s at
+most. Views to ask: notes, links, observations, tags, properties, headings; the full text is
+full_text.
 
 Examples:
   notefs query 'SELECT path, title FROM notes ORDER BY modified DESC LIMIT 5'

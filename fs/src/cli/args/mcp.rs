@@ -8,10 +8,10 @@ use std::path::PathBuf;
 /// `notefs mcp`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-An MCP server on standard input and output, to be named in the configuration of an agent's client. Its tools:
-search, read, write, edit, list, move, delete, backlinks, build_context, recent, conflicts. Paths are relative
-to the folder and never lead out of it; a change is made only to what the agent has seen. Several agents may
-work on one folder. It ends with its input.
+An MCP server on standard input and output, to be named in the configuration of an agent's client.
+Its tools: search, read, write, edit, list, move, delete, backlinks, build_context, recent,
+conflicts. Paths are relative to the folder and never lead out of it; a change is made only to what
+the agent has seen. Several agents may work on one folder. It ends with its input.
 
 Examples:
   notefs mcp ~/notes

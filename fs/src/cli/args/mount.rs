@@ -271,8 +271,8 @@ pub(crate) enum ServeCommand {
 /// `notefs serve nfs`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-NFS version 3 with its MOUNT protocol, both on one TCP port. Only programs of this machine are served,
-and only the calls of the user who runs this.
+NFS version 3 with its MOUNT protocol, both on one TCP port. Only programs of this machine are
+served, and only the calls of the user who runs this.
 
 Examples:
   notefs serve nfs s3://my-bucket/notes

@@ -13,8 +13,9 @@ use std::time::Duration;
 #[command(
     group = ArgGroup::new("spelling").required(true),
     after_help = "\
-Contents, modes, owners, times, links and extended attributes, in the order of the names: the same folder
-makes the same bytes, so an archive does well under version control. FILE may be - for the standard output.
+Contents, modes, owners, times, links and extended attributes, in the order of the names: the same
+folder makes the same bytes, so an archive does well under version control. FILE may be - for the
+standard output.
 
 Examples:
   notefs export ~/notes --jsonl notes.jsonl
@@ -40,7 +41,8 @@ pub(crate) struct ExportArgs {
 #[command(
     override_usage = "notefs import [DIR] FILE",
     after_help = "\
-What the archive names is made as it was; what it does not name stays. FILE may be - for the standard input.
+What the archive names is made as it was; what it does not name stays. FILE may be - for the
+standard input.
 
 Examples:
   notefs import ~/notes notes.jsonl
@@ -55,9 +57,10 @@ pub(crate) struct ImportArgs {
 /// `notefs snapshot`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each snapshot is a commit on top of what the branch holds, and is pushed; others' commits are never overwritten.
-Only what has changed is read. Empty folders, special files, owners and times are not kept (see `notefs export`),
-nor is a folder named .git. git is run as you would: its credentials are used, and nobody is asked.
+Each snapshot is a commit on top of what the branch holds, and is pushed; others' commits are never
+overwritten. Only what has changed is read. Empty folders, special files, owners and times are not
+kept (see `notefs export`), nor is a folder named .git. git is run as you would: its credentials are
+used, and nobody is asked.
 
 Examples:
   notefs snapshot ~/notes --git git@example.org:me/notes.git

@@ -3,6 +3,7 @@
 //! Owns shapes, colours and escaping: whatever a note is called, the result is well-formed and runs nothing of it.
 //! Does not own where things are (`layout.rs`).
 
+use super::labels::{Label, labels};
 use super::layout::{places, radius};
 use super::{Graph, Node};
 use std::collections::BTreeMap;
@@ -10,8 +11,8 @@ use std::fmt::Write;
 
 /// Longest label, in characters.
 const LABEL_CHARACTERS_MAX: usize = 40;
-/// Room around the picture.
-const BORDER: f64 = 120.0;
+/// Room around notes and labels.
+const BORDER: f64 = 40.0;
 /// Colours of types of notes, the most frequent first; what is beyond them is grey.
 const COLOURS: [&str; 8] = [
     "#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#eeca3b", "#9d755d",
@@ -23,12 +24,12 @@ const PAGE_SCRIPT: &str = include_str!("page.js");
 /// The graph as a picture.
 pub(super) fn svg(graph: &Graph) -> String {
     let places = places(graph);
+    let labels = labels(graph, &places);
     let (mut low, mut high) = ([0.0_f64; 2], [0.0_f64; 2]);
-    for place in &places {
-        for axis in 0..2 {
-            low[axis] = low[axis].min(place[axis]);
-            high[axis] = high[axis].max(place[axis]);
-        }
+    for (place, label) in places.iter().zip(&labels) {
+        let [left, right] = label.span();
+        low = [low[0].min(left), low[1].min(place[1])];
+        high = [high[0].max(right), high[1].max(place[1])];
     }
     let size = [high[0] - low[0] + 2.0 * BORDER, high[1] - low[1] + 2.0 * BORDER];
     let mut out = format!(
@@ -49,7 +50,7 @@ pub(super) fn svg(graph: &Graph) -> String {
         size[1]
     );
     draw_edges(graph, &places, &mut out);
-    draw_nodes(graph, &places, &mut out);
+    draw_nodes(graph, &places, &labels, &mut out);
     out.push_str("</svg>\n");
     out
 }
@@ -82,10 +83,10 @@ fn draw_edges(graph: &Graph, places: &[[f64; 2]], out: &mut String) {
     out.push_str("</g>\n");
 }
 
-fn draw_nodes(graph: &Graph, places: &[[f64; 2]], out: &mut String) {
+fn draw_nodes(graph: &Graph, places: &[[f64; 2]], labels: &[Label], out: &mut String) {
     let colours = colours(graph);
-    for (number, (node, place)) in graph.nodes.iter().zip(places).enumerate() {
-        let radius = radius(node.degree);
+    for (number, ((node, place), label)) in graph.nodes.iter().zip(places).zip(labels).enumerate() {
+        let (radius, start) = (radius(node.degree), label.start());
         writeln!(
             out,
             "<g data-node=\"{number}\"><circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"{radius:.1}\" fill=\"{}\" stroke=\"#fff\">\
@@ -95,9 +96,9 @@ fn draw_nodes(graph: &Graph, places: &[[f64; 2]], out: &mut String) {
             place[1],
             colours.get(node.note_type.as_str()).unwrap_or(&OTHER_COLOUR),
             xml(&node.path),
-            place[0] + radius + 3.0,
-            place[1] + 4.0,
-            xml(&label(node))
+            start[0],
+            start[1],
+            xml(&label.text)
         )
         .ok();
     }
@@ -114,7 +115,8 @@ fn colours(graph: &Graph) -> BTreeMap<&str, &'static str> {
     types.into_iter().map(|(name, _)| name).zip(COLOURS).collect()
 }
 
-fn label(node: &Node) -> String {
+/// A note's title, cut.
+pub(super) fn label(node: &Node) -> String {
     let mut characters = node.title.chars();
     let mut label: String = characters.by_ref().take(LABEL_CHARACTERS_MAX).collect();
     if characters.next().is_some() {

@@ -58,3 +58,37 @@ fn linked_notes_are_nearer_than_others_and_all_are_apart() {
     assert_eq!(places, layout::places(&graph), "another picture of the same graph");
     assert!(layout::places(&self::graph(&[], &[])).is_empty());
 }
+
+#[test]
+fn labels_are_inside_the_picture_and_do_not_cover_each_other_where_there_is_room() {
+    let titles: Vec<String> = (0..12)
+        .map(|number| format!("A long title 題名 of note {number}"))
+        .collect();
+    let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
+    // A star, and three notes without links.
+    let graph = graph(&titles, &(1..9).map(|at| (0, at)).collect::<Vec<_>>());
+    let places = layout::places(&graph);
+    let low = places[..9].iter().map(|place| place[1]).fold(f64::MIN, f64::max);
+    assert!(places[9..].iter().all(|place| place[1] > low), "{places:?}");
+    let labels = labels::labels(&graph, &places);
+    let svg = picture::svg(&graph);
+    let frame = svg.split("viewBox=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let frame: Vec<f64> = frame
+        .unwrap()
+        .split(' ')
+        .map(|number| number.parse().unwrap())
+        .collect();
+    for (at, label) in labels.iter().enumerate() {
+        let [left, right] = label.span();
+        assert!(
+            left > frame[0] && right < frame[0] + frame[2],
+            "{} leaves the picture",
+            label.text
+        );
+        for other in &labels[..at] {
+            let beside = right <= other.span()[0] || other.span()[1] <= left;
+            let is_apart = beside || (label.start()[1] - other.start()[1]).abs() >= 12.0;
+            assert!(is_apart, "{} covers {}", label.text, other.text);
+        }
+    }
+}

@@ -23,6 +23,9 @@ pub(in crate::fuse) struct ActorDesk {
     turns: Arc<Turns>,
 }
 
+/// Stands for a file whose name is gone already and is removed once more for its event: no inode has this number.
+const GONE_INO: u64 = 1 << 61;
+
 /// Folder and name, as a request has them.
 type Name<'name> = (INodeNo, &'name OsStr);
 
@@ -154,7 +157,7 @@ impl ActorDesk {
         None
     }
 
-    /// LOOKUP. A name that is about to be removed may be one of which nothing more is known.
+    /// LOOKUP. A name that is about to be removed may be one of which nothing more is known, or that is gone already.
     pub(in crate::fuse) fn looked_up(
         &self,
         request: &Request,
@@ -170,13 +173,15 @@ impl ActorDesk {
                 .iter()
                 .any(|dir| *act == Act::making((parent, name), *dir))
         };
+        let is_removed = |act: &Act| *act == Act::removal((parent, name), false);
         match self.filesystem.replica().lookup(parent.0, name.as_bytes()) {
             Ok(attr) => self.entry(&attr, answers, reply),
+            Err(notefs_cache::Error::Posix(libc::ENOENT)) if self.gate.expects(is_removed) => {
+                reply.entry(&Duration::ZERO, &convert::unknown_file(GONE_INO), Generation(0));
+            }
             Err(notefs_cache::Error::Posix(libc::ENOENT)) => reply.error(Errno::ENOENT),
             Err(_) if self.gate.expects(is_made) => reply.error(Errno::ENOENT),
-            Err(notefs_cache::Error::Need(Need::Metadata(ino)))
-                if self.gate.expects(|act| *act == Act::removal((parent, name), false)) =>
-            {
+            Err(notefs_cache::Error::Need(Need::Metadata(ino))) if self.gate.expects(is_removed) => {
                 self.filesystem.retain(ino);
                 answers.kernel.told(ino);
                 reply.entry(&Duration::ZERO, &convert::unknown_file(ino), Generation(0));

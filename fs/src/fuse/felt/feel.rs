@@ -1,5 +1,6 @@
 //! Brings one change of the bucket into effect, with its events or without.
 
+use super::fresh::Fresh;
 use super::staff::Staff;
 use super::{Act, FeltParts};
 use crate::events::{Event, EventKind, ORIGIN_SEVERAL};
@@ -18,9 +19,15 @@ const HELD_WAIT_MS: u64 = 500;
 /// Between two looks at it.
 const HELD_POLL_MS: u64 = 2;
 
+/// Folders and files remembered that were waited for in vain.
+const WAITED_FOR_MAX: usize = 64;
+
 pub(super) struct Feeler {
     parts: FeltParts,
     pub(super) staff: Staff,
+    /// What is held so long that nothing waits for it once more, until it has been free.
+    waited_for: Vec<Ino>,
+    fresh: Fresh,
 }
 
 /// What a change is to the actor and to the gate.
@@ -31,7 +38,12 @@ struct Plan {
 
 impl Feeler {
     pub(super) fn new(parts: FeltParts, staff: Staff) -> Feeler {
-        Feeler { parts, staff }
+        Feeler {
+            parts,
+            staff,
+            waited_for: Vec::new(),
+            fresh: Fresh::default(),
+        }
     }
 
     /// Lets a change take effect with its events. Answers false if it took effect without them.
@@ -41,10 +53,14 @@ impl Feeler {
         if !self.staff.is_present() || is_held {
             return !self.take_effect(change);
         }
+        std::thread::sleep(self.fresh.wait(change.parent, Instant::now()));
         let felt = match &change.kind {
             RemoteChangeKind::Modified => self.feel_modified(change),
             _ => self.feel_name(change),
         };
+        if felt && change.is_dir && change.kind == RemoteChangeKind::Created {
+            self.fresh.made(change.ino, Instant::now());
+        }
         let micros = begun.elapsed().as_micros() as u64;
         tracing::debug!(micros, felt, kind = ?change.kind, "A change of the bucket took effect");
         felt
@@ -192,25 +208,34 @@ impl Feeler {
         Some(Plan { command, act })
     }
 
-    /// Waits a moment for programs that hold what the change concerns; answers whether they still do.
-    fn wait_until_free(&self, change: &RemoteChange) -> bool {
+    /// Waits a moment for programs that hold what the change concerns; answers whether they still do. Only the first of many changes waits.
+    fn wait_until_free(&mut self, change: &RemoteChange) -> bool {
         let from = match &change.kind {
             RemoteChangeKind::Moved { from_parent, .. } => *from_parent,
             _ => change.parent,
         };
-        let is_held = || {
-            [change.parent, from, change.ino]
-                .iter()
-                .any(|ino| self.parts.filesystem.is_waited_on(*ino))
-        };
+        let filesystem = &self.parts.filesystem;
+        self.waited_for.retain(|ino| filesystem.is_waited_on(*ino));
+        let concerned = [change.parent, from, change.ino];
         let until = Instant::now() + Duration::from_millis(HELD_WAIT_MS);
-        while is_held() {
+        loop {
+            let held: Vec<Ino> = concerned
+                .into_iter()
+                .filter(|ino| filesystem.is_waited_on(*ino))
+                .collect();
+            if held.is_empty() {
+                return false;
+            }
+            if held.iter().any(|ino| self.waited_for.contains(ino)) {
+                return true;
+            }
             if Instant::now() >= until {
+                self.waited_for.extend(held);
+                self.waited_for.truncate(WAITED_FOR_MAX);
                 return true;
             }
             std::thread::sleep(Duration::from_millis(HELD_POLL_MS));
         }
-        false
     }
 
     /// Makes the kernel forget what the change made untrue: at once, or later where somebody holds it.
@@ -267,7 +292,7 @@ impl Feeler {
 }
 
 /// Whether the actor is gone, rather than slow.
-fn is_end(error: &std::io::Error) -> bool {
+pub(super) fn is_end(error: &std::io::Error) -> bool {
     !matches!(
         error.kind(),
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut

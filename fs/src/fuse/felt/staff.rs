@@ -1,5 +1,6 @@
 //! Employs one actor at a time: starts it, replaces it when it is gone, and knows those that are slow to go.
 
+use super::feel::is_end;
 use super::gate::Gate;
 use crate::felt::{Actor, Command, Refusal};
 use std::path::PathBuf;
@@ -15,6 +16,13 @@ const PAUSE_MAX_MS: u64 = 30_000;
 /// An actor that did so many commands was a good one: the next starts without the pauses of its predecessors.
 const GOOD_ACTOR_COMMANDS: u64 = 10;
 
+/// How long a command may take. A lock that a program holds in the kernel can take longer; then that change is not felt.
+const COMMAND_DEADLINE_SECONDS: u64 = 5;
+
+/// The same for the successors of an actor that did not answer, and for how long they are mistrusted: whatever stops one may stop the next, too.
+const MISTRUSTED_DEADLINE_SECONDS: u64 = 1;
+const MISTRUST_SECONDS: u64 = 60;
+
 /// Actors that are killed and still held by the kernel; no further one is started then.
 const LEAVING_MAX: usize = 4;
 
@@ -28,6 +36,8 @@ pub(super) struct Staff {
     broken: u32,
     /// Not before this is the next one started.
     due: Instant,
+    /// When the newest one that did not answer was let go.
+    silent: Option<Instant>,
     leaving: Vec<Actor>,
 }
 
@@ -48,6 +58,7 @@ impl Staff {
             done: 0,
             broken: 0,
             due: Instant::now(),
+            silent: None,
             leaving: Vec::new(),
         }
     }
@@ -70,7 +81,7 @@ impl Staff {
         let Some((mountpoint, device)) = &self.place else {
             return;
         };
-        match Actor::start(mountpoint, device) {
+        match Actor::start(mountpoint, device, self.deadline()) {
             Ok(actor) => {
                 // Before its first command, so that none of its requests is taken for a program's.
                 self.gate.admit(actor.pid());
@@ -81,6 +92,14 @@ impl Staff {
                 tracing::warn!("Could not start the process that raises file events: {error}");
                 self.postpone();
             }
+        }
+    }
+
+    fn deadline(&self) -> Duration {
+        let mistrust = Duration::from_secs(MISTRUST_SECONDS);
+        match self.silent.is_some_and(|silent| silent.elapsed() < mistrust) {
+            true => Duration::from_secs(MISTRUSTED_DEADLINE_SECONDS),
+            false => Duration::from_secs(COMMAND_DEADLINE_SECONDS),
         }
     }
 
@@ -108,6 +127,9 @@ impl Staff {
         match &result {
             Err(Refusal::Broken(error)) => {
                 tracing::warn!("The process that raises file events does not answer ({error}); another is started");
+                if !is_end(error) {
+                    self.silent = Some(Instant::now());
+                }
                 self.replace();
             }
             _ => {
