@@ -42,16 +42,38 @@ impl BasicMemory {
 
     /// A user who has these projects already, whose notes do not name their project.
     pub fn with_projects(projects: &[(&str, &Path)]) -> Result<BasicMemory> {
+        BasicMemory::configured(projects, json!({"permalinks_include_project": false}))
+    }
+
+    /// A user on another machine who has one project already, as the program itself would have added it.
+    pub fn with_project(name: &str, folder: &Path) -> Result<BasicMemory> {
+        BasicMemory::configured(&[(name, folder)], json!({}))
+    }
+
+    fn configured(projects: &[(&str, &Path)], mut config: Value) -> Result<BasicMemory> {
         let user = BasicMemory::new()?;
         let folders: Map<String, Value> = projects
             .iter()
             .map(|(name, folder)| ((*name).to_owned(), json!({"path": folder, "mode": "local"})))
             .collect();
-        let first = projects.first().map_or("main", |(name, _)| name);
-        let config = json!({"projects": folders, "default_project": first, "permalinks_include_project": false});
+        config["projects"] = folders.into();
+        config["default_project"] = projects.first().map_or("main", |(name, _)| name).into();
         std::fs::create_dir(user.home.join("config"))?;
         std::fs::write(user.home.join("config/config.json"), config.to_string())?;
         Ok(user)
+    }
+
+    /// The lines that a question to the program's database brings, asked past the program.
+    pub fn asked(&self, sql: &str) -> Result<Vec<String>> {
+        let mut command = Command::new("sqlite3");
+        command
+            .arg("-readonly")
+            .arg(self.home.join("config/memory.db"))
+            .arg(sql);
+        let lines = process::run(command, COMMAND_LIMIT)
+            .and_then(process::Finished::ok)?
+            .stdout;
+        Ok(lines.lines().map(str::to_owned).collect())
     }
 
     /// A command that is set up but not started.

@@ -1,5 +1,5 @@
 //! The register: two mounts and another S3 client edit lines of the same notes at once, through proxies that delay, fail and drop replies,
-//! while daemons are killed. In the end every line is somewhere, once in a file, and both mounts show what the bucket holds.
+//! while daemons are killed. In the end every line is somewhere, once in a file (see `lines.rs`), and both mounts show what the bucket holds.
 //!
 //! A line is only missing on purpose if somebody who had seen it took it out, and nobody does here: each save swaps the new text in and
 //! looks at what came out, so that a change which arrived between reading and saving is never overwritten by the test itself.
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lines::with_lines_of;
+use crate::lines::{Hands, with_lines_of};
 use crate::{Class, Fault, Mount, MountOptions, PATIENCE, Proxy, Store, sys, wait_until};
 
 /// How long a proxy goes on to spoil requests that a reader waits for.
@@ -38,6 +38,8 @@ pub struct Outcome {
     pub kills: usize,
     /// Files that were kept as conflict copies.
     pub copies: usize,
+    /// Lines that are there once more, since more than one user put them back.
+    pub put_back: usize,
     /// Requests that the proxies saw.
     pub requests: u64,
 }
@@ -60,6 +62,7 @@ struct Register {
     proxies: [Proxy; 2],
     mounts: [Mount; 2],
     written: BTreeSet<String>,
+    hands: Hands,
     kills: usize,
 }
 
@@ -76,7 +79,7 @@ pub fn run(store: &Store, plan: Plan, so_far: impl Fn(&Outcome)) -> Result<Outco
         register.written.insert(line);
         if edit % plan.edits_per_kill == plan.edits_per_kill - 1 {
             register.kill()?;
-            so_far(&register.outcome(0));
+            so_far(&register.outcome());
         }
         std::thread::sleep(Duration::from_millis(register.random.below(80) as u64));
     }
@@ -86,10 +89,11 @@ pub fn run(store: &Store, plan: Plan, so_far: impl Fn(&Outcome)) -> Result<Outco
 
 impl Register {
     fn new(store: &Store, plan: Plan) -> Result<Register> {
-        let mut written = BTreeSet::new();
+        let (mut written, mut hands) = (BTreeSet::new(), Hands::default());
         for note in 0..plan.notes {
             let lines: Vec<String> = (0..10).map(|line| format!("base {note}.{line}")).collect();
             store.put(&format!("n{note}.md"), (lines.join("\n") + "\n").as_bytes())?;
+            hands.saved("nobody", &lines.join("\n"), "");
             written.extend(lines);
         }
         let server = store.client()?.address;
@@ -106,6 +110,7 @@ impl Register {
             proxies,
             mounts,
             written,
+            hands,
             kills: 0,
         })
     }
@@ -161,6 +166,7 @@ impl Register {
             self.write(mount, &temporary, &new)?;
             sys::rename_with(&temporary, &note, libc::RENAME_EXCHANGE)?;
             let replaced = self.read(mount, &temporary)?;
+            self.hands.saved(["a", "b"][mount], &new, &replaced);
             let Some(both) = with_lines_of(&new, &replaced) else {
                 break;
             };
@@ -175,10 +181,13 @@ impl Register {
         loop {
             let Some((bytes, etag)) = client.get_with_etag(&key)? else {
                 client.put(&key, format!("{line}\n").as_bytes())?;
+                self.hands.saved("raw", line, "");
                 return Ok(());
             };
-            let new = self.with_line(&String::from_utf8(bytes)?, line);
+            let text = String::from_utf8(bytes)?;
+            let new = self.with_line(&text, line);
             if client.put_if_match(&key, new.as_bytes(), &etag)? {
+                self.hands.saved("raw", &new, &text);
                 return Ok(());
             }
         }
@@ -240,22 +249,26 @@ impl Register {
             "lost with seed {}: {lost:?}\n{bucket:#?}",
             self.plan.seed
         );
+        let mut put_back = 0;
         for (name, text) in &bucket {
-            let unique: BTreeSet<&str> = text.lines().collect();
-            ensure!(
-                unique.len() == text.lines().count(),
-                "a line is twice in {name}, seed {}: {text}",
-                self.plan.seed
-            );
+            let back = self.hands.put_back_twice(text);
+            let twice = |line| anyhow::anyhow!("twice in {name}, seed {}: {line}: {text}", self.plan.seed);
+            put_back += back.map_err(twice)?;
         }
-        Ok(self.outcome(bucket.keys().filter(|name| name.contains("(conflict from ")).count()))
+        let copies = bucket.keys().filter(|name| name.contains("(conflict from ")).count();
+        Ok(Outcome {
+            copies,
+            put_back,
+            ..self.outcome()
+        })
     }
 
-    fn outcome(&self, copies: usize) -> Outcome {
+    fn outcome(&self) -> Outcome {
         Outcome {
             lines: self.written.len(),
             kills: self.kills,
-            copies,
+            copies: 0,
+            put_back: 0,
             requests: self.proxies.iter().map(Proxy::total).sum(),
         }
     }

@@ -192,10 +192,14 @@ impl std::io::Write for Writer<'_> {
     }
 }
 
-/// The attributes that users set; what notefs answers about itself is left out.
+/// The attributes that users set; what notefs answers about itself is left out. A file system that knows no attributes has none.
 fn xattrs_of(path: &Path) -> Result<String> {
     let mut pairs = Vec::new();
-    for name in sys::list_xattrs(path)? {
+    let listed = match sys::list_xattrs(path) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
+        listed => listed?,
+    };
+    for name in listed {
         if name.starts_with("user.") && !name.starts_with("user.notefs.") {
             let value = sys::get_xattr(path, &name)?;
             pairs.push(format!("{name}={}", OsString::from_vec(value).to_string_lossy()));

@@ -102,6 +102,9 @@ fn a_conflict_is_listed_shown_indexed_and_resolved_either_way() -> Result<()> {
         diff.contains("\n-first of a\n") && diff.contains("\n+first of b\n"),
         "{diff}"
     );
+    // The other machine's text comes out of the bucket once more; until then a search says that it is not complete.
+    b.notefs()
+        .output(&["status", &path, "--wait", "indexed", "--timeout", "60s"])?;
     let both = b.search("first")?;
     ensure!(both.len() == 2 && both.contains(&copy), "{both:?}");
     resolve(&b, "ours", NOTE)?;

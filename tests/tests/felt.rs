@@ -12,7 +12,7 @@ use notefs_tests::kinds::{
 use notefs_tests::pair::{fill, reads, shows, signal, two_machines};
 use notefs_tests::process::{self, shell};
 use notefs_tests::watch::{Watcher, by_path};
-use notefs_tests::{PATIENCE, Store, wait_until};
+use notefs_tests::{Mount, MountOptions, PATIENCE, Store, wait_until};
 
 /// The reader sees each part when it is complete in the bucket, so that a rename is one.
 fn felt_exactly_once(store: &Store) -> Result<()> {
@@ -196,6 +196,36 @@ fn a_watch_on_the_file_itself_and_tail_feel_it_too() -> Result<()> {
     signal(daemon, libc::SIGCONT);
     renamed?;
     watcher.wait("MOVE_SELF of the file", |lines| has(lines, "MOVE_SELF"))?;
+    Ok(())
+}
+
+/// No look at the bucket: the read itself finds it. What is no note is not fetched ahead.
+#[test]
+fn what_a_read_finds_to_be_gone_is_felt() -> Result<()> {
+    let store = Store::folder()?;
+    for name in ["gone.bin", "stays.bin"] {
+        store.put(name, b"text")?;
+    }
+    let reader = Mount::start_with(&store, MountOptions::args(&ONLY_TOLD))?;
+    shows(&reader, ".", 2)?;
+    let watcher = Watcher::inotify(reader.dir())?;
+    store.delete("gone.bin")?;
+    ensure!(std::fs::read(reader.path("gone.bin")).is_err(), "it was read ahead");
+    let gone = "DELETE gone.bin".to_owned();
+    watcher.wait("event of the removal", |lines| lines.contains(&gone))?;
+    let lines = watcher.everything("end-mark")?;
+    ensure!(
+        by_path(&lines)["gone.bin"]
+            .iter()
+            .filter(|event| *event == "DELETE")
+            .count()
+            == 1,
+        "{lines:?}"
+    );
+    ensure!(
+        shell(reader.dir(), "ls -A")?.lines().eq(["end-mark", "stays.bin"]),
+        "the folder shows something else"
+    );
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use notefs_tests::kinds::{PARTS, change_all, prepare, same_everywhere, scan, told_of};
+use notefs_tests::kinds::{ONLY_TOLD, PARTS, change_all, prepare, same_everywhere, scan, told_of};
 use notefs_tests::pair::{fill, reads, shows, signal, two_machines};
 use notefs_tests::process;
 use notefs_tests::watch::{Watcher, by_path};
@@ -77,11 +77,7 @@ fn felt_or_touched(lines: &[String], paths: &[String]) -> Result<()> {
 fn kept_while(interfere: impl Fn(i32) + Sync) -> Result<()> {
     let (writer, reader) = two_machines(&Store::folder()?, &["-v"])?;
     std::fs::create_dir(writer.path("notes"))?;
-    wait_until("folder of the other machine", PATIENCE, || {
-        std::fs::read_dir(reader.path("notes"))
-            .map(drop)
-            .map_err(|error| error.to_string())
-    })?;
+    is_there(&reader, "notes")?;
     let watcher = Watcher::inotify(reader.dir())?;
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| -> Result<()> {
@@ -135,6 +131,36 @@ fn nothing_is_lost_while_the_process_that_raises_events_is_killed() -> Result<()
 #[test]
 fn nothing_hangs_while_the_process_that_raises_events_is_stopped() -> Result<()> {
     kept_while(|pid| signal(pid, libc::SIGSTOP))
+}
+
+/// It is replaced when it has not answered for a while, and the changes that waited have their events by the next one.
+#[test]
+fn a_process_that_is_stopped_costs_the_events_of_one_change() -> Result<()> {
+    let (writer, reader) = two_machines(&Store::folder()?, &ONLY_TOLD)?;
+    std::fs::create_dir(writer.path("notes"))?;
+    is_there(&reader, "notes")?;
+    let watcher = Watcher::inotify(reader.dir())?;
+    signal(some_actor(&reader)?, libc::SIGSTOP);
+    fill(&writer, "notes", ("text", SOME))?;
+    shows(&reader, "notes", SOME)?;
+    let felt = |lines: &[String]| {
+        let new = |line: &&String| line.starts_with("CREATE notes/");
+        lines.iter().filter(new).count()
+    };
+    let touched = "ATTRIB,ISDIR notes".to_owned();
+    watcher.wait("events of the others, and a touched folder", |lines| {
+        felt(lines) >= SOME - 1 && lines.contains(&touched)
+    })?;
+    Ok(())
+}
+
+/// Waits until a folder of the other machine is there.
+fn is_there(mount: &Mount, folder: &str) -> Result<()> {
+    wait_until("folder of the other machine", PATIENCE, || {
+        std::fs::read_dir(mount.path(folder))
+            .map(drop)
+            .map_err(|error| error.to_string())
+    })
 }
 
 #[test]

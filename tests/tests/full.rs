@@ -72,15 +72,37 @@ fn are_whole(dir: &Path, length: usize, count: usize) -> Result<()> {
     Ok(())
 }
 
+/// What lies in a folder: names, and sizes in bytes.
+fn sizes(dir: &Path) -> Result<String> {
+    let mut told = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        told.push(format!(
+            "{} {}",
+            entry.file_name().to_string_lossy(),
+            entry.metadata()?.len()
+        ));
+    }
+    told.sort();
+    Ok(told.join(", "))
+}
+
 /// Whatever was acknowledged before the disk was full is there, also after a kill; with room again, all goes on.
 fn fills_and_recovers(length: usize) -> Result<()> {
-    let (mut mount, _disk, store, proxy) = on_small_disk(40)?;
+    let (mut mount, disk, store, proxy) = on_small_disk(40)?;
     proxy.set_fault(Fault::Unavailable);
     let (count, errno) = fill(&mount, length, 40_000_000 / length)?;
     ensure!(errno == libc::ENOSPC, "after {count} files the errno was {errno}");
     are_whole(mount.dir(), length, count)?;
     mount.kill9();
-    mount.remount()?;
+    // What the next start has to move into the database must fit beside it.
+    let cache = disk.0.join("cache");
+    let log = std::fs::metadata(cache.join("state.db-wal"))?.len();
+    ensure!(log < 5_000_000, "the log has {log} bytes: {}", sizes(&cache)?);
+    let held = sizes(&cache)?;
+    mount
+        .remount()
+        .with_context(|| format!("after {count} files, with a cache folder of {held}"))?;
     are_whole(mount.dir(), length, count)?;
     // Removing makes room again, even while nothing can be stored.
     let (kept, removed) = (count / 2, count - count / 2);

@@ -11,8 +11,8 @@ use notefs_tests::pair::{reads, shows};
 use notefs_tests::postgres::Postgres;
 use notefs_tests::process::shell;
 use notefs_tests::sqld::Sqld;
-use notefs_tests::{Class, Fault, Mount, MountOptions, PATIENCE, Proxy, Store, wait_until};
-use serde_json::Value;
+use notefs_tests::{Agent, Class, Fault, Mount, MountOptions, PATIENCE, Proxy, Store, wait_until};
+use serde_json::{Value, json};
 
 /// What shows nowhere.
 const PASSWORD: &str = "hunter2hunter2";
@@ -209,6 +209,11 @@ fn a_fresh_machine_searches_before_it_has_read_anything() -> Result<()> {
         std::fs::write(writer.path(&format!("deep/{number}.md")), format!("a heron {number}\n"))?;
     }
     shared(&writer)?;
+    std::fs::write(
+        writer.path("hub.md"),
+        "# Hub\n\n[[deep/7]] and [three](deep/3.md) #birds\n",
+    )?;
+    shared(&writer)?;
     let (fresh, proxy) = fresh_machine(&store, &database.url())?;
     let answer = answer(&fresh, "\"heron 7\"")?;
     ensure!(answer["hits"][0]["path"] == "deep/7.md", "{answer}");
@@ -223,8 +228,79 @@ fn a_fresh_machine_searches_before_it_has_read_anything() -> Result<()> {
         said.contains("shared index has answered") && said.contains("behind"),
         "{said}"
     );
+    knows_of_notes_it_never_saw(&fresh)?;
     proxy.set_fault(Fault::None);
     reads(&fresh, "deep/7.md", "a heron 7\n")
+}
+
+/// Links, tags and the newest notes, on the command line and in the virtual folder.
+fn knows_of_notes_it_never_saw(fresh: &Mount) -> Result<()> {
+    let dir = fresh.dir().display().to_string();
+    let ask = |args: &[&str]| -> Result<Value> { fresh.notefs().json(&[args, &["--json"]].concat()) };
+    let backlinks = ask(&["backlinks", &format!("{dir}/deep/7.md")])?;
+    ensure!(
+        backlinks[0]["path"] == "hub.md" && backlinks[0]["line"] == 3,
+        "{backlinks}"
+    );
+    let links = ask(&["links", &format!("{dir}/hub.md")])?;
+    ensure!(
+        links[0]["resolved"] == "deep/7.md" && links[1]["resolved"] == "deep/3.md",
+        "{links}"
+    );
+    let tags = ask(&["tags", &dir])?;
+    ensure!(tags[0]["tag"] == "birds" && tags[0]["notes"] == 1, "{tags}");
+    let mut agent = Agent::start(fresh, &["--read-only"])?;
+    for (tool, arguments, rows, count) in [
+        ("backlinks", json!({"path": "deep/3.md"}), "links", 1),
+        ("recent", json!({}), "notes", 11),
+    ] {
+        let told = agent.call(tool, arguments)?;
+        ensure!(
+            told[rows].as_array().map(Vec::len) == Some(count) && told["from"] == "shared" && told["complete"] == false,
+            "{told}"
+        );
+    }
+    let recent = ask(&["recent", &dir])?;
+    ensure!(recent.as_array().is_some_and(|notes| notes.len() == 11), "{recent}");
+    for (folder, count) in [("recent", 11), ("tags/birds", 1), ("search/heron", 10)] {
+        let names = std::fs::read_dir(fresh.path(&format!(".notefs/{folder}")))?.count();
+        ensure!(names == count, "{names} notes in {folder}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_database_refuses_is_a_warning_and_the_rest_is_shared() -> Result<()> {
+    let (store, database) = (Store::folder()?, Postgres::start()?);
+    let mount = machine(&store, &database.url("test"), &[])?;
+    std::fs::write(mount.path("early.md"), "an otter\n")?;
+    shared(&mount)?;
+    database.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF NEW.title = 'poison' THEN RAISE EXCEPTION 'it is too odd'; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON notefs.note FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )?;
+    for (name, title) in [("a", "food"), ("b", "poison"), ("c", "food")] {
+        std::fs::write(mount.path(&format!("{name}.md")), format!("# {title}\n"))?;
+    }
+    shared(&mount)?;
+    let dir = mount.dir().display().to_string();
+    let warnings = || mount.notefs().json(&["status", &dir, "--warnings", "--json"]);
+    let told = warnings()?;
+    ensure!(told.as_array().is_some_and(|rows| rows.len() == 1), "{told}");
+    ensure!(told[0]["path"] == "b.md" && told[0]["kind"] == "not-shared", "{told}");
+    ensure!(
+        told[0]["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("it is too odd")),
+        "{told}"
+    );
+    let taken = database.run("SELECT count(*) FROM notefs.note WHERE gone = 0")?;
+    ensure!(taken.trim() == "3", "{taken} notes");
+    std::fs::write(mount.path("b.md"), "# cured\n")?;
+    shared(&mount)?;
+    ensure!(warnings()? == serde_json::json!([]), "{}", warnings()?);
+    Ok(())
 }
 
 #[test]
@@ -342,5 +418,37 @@ fn a_wrong_token_or_address_is_told_and_the_mount_goes_on() -> Result<()> {
         .notefs()
         .failure(&["mount", "--index", "mysql://h/db", &store.url, &other], 2)?;
     ensure!(said.contains("libsql://"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn an_encrypted_database_is_believed_only_with_its_certificate() -> Result<()> {
+    let (store, database) = (Store::folder()?, Postgres::encrypted()?);
+    let url = format!("{}?sslmode=require", database.url("test"));
+    let mount = machine(&store, &url, &[])?;
+    std::fs::write(mount.path("a.md"), "# An otter\n")?;
+    wait_until("word of the certificate", PATIENCE, || {
+        let status = mount.status().map_err(|error| format!("{error:#}"))?.to_string();
+        match status.contains("SSL_CERT_FILE") {
+            true => Ok(()),
+            false => Err(status),
+        }
+    })?;
+    drop(mount);
+    let options = MountOptions {
+        env: vec![
+            ("NOTEFS_INDEX".to_owned(), url),
+            ("SSL_CERT_FILE".to_owned(), database.authority().display().to_string()),
+        ],
+        ..MountOptions::args(&["--write-back", "100ms"])
+    };
+    let mount = Mount::start_with(&store, options)?;
+    std::fs::write(mount.path("b.md"), "# A heron\n")?;
+    shared(&mount)?;
+    let connections = "pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'notefs'";
+    let encrypted = database.run(&format!("SELECT count(*) > 0 AND bool_and(ssl) FROM {connections}"))?;
+    ensure!(encrypted.trim() == "t", "{encrypted}");
+    let told = database.run("SELECT count(*) FROM notefs.note WHERE gone = 0 AND path = 'b.md'::bytea")?;
+    ensure!(told.trim() == "1", "{told}");
     Ok(())
 }

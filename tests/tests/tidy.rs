@@ -278,6 +278,20 @@ fn files_have_names_that_say_something() -> Result<()> {
     )
 }
 
+/// What editors and patches leave beside a file.
+#[test]
+fn nothing_is_left_behind() -> Result<()> {
+    let left = |path: &String| {
+        [".orig", ".rej", ".bak", "~"]
+            .iter()
+            .any(|ending| path.ends_with(ending))
+    };
+    none(
+        files(&root(), "")?.into_keys().filter(left).collect(),
+        "files left behind by an editor or a patch",
+    )
+}
+
 /// A note to oneself names its reason in parentheses; a request to repair never stays.
 #[test]
 fn nothing_is_left_undone_without_a_reason() -> Result<()> {

@@ -1,13 +1,14 @@
 //! What was written can be taken elsewhere and comes back the same: archives of JSON and commits of git.
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use notefs_tests::process::shell;
 use notefs_tests::tree::Tree;
-use notefs_tests::{Mount, MountOptions, Store, scratch};
+use notefs_tests::{Mount, MountOptions, PATIENCE, Store, scratch, wait_until};
 use serde_json::Value;
 
 /// Bytes of a file that takes more lines than one: three pieces and a bit.
@@ -267,7 +268,8 @@ fn another_machines_snapshot_is_built_upon_and_a_commit_comes_back() -> Result<(
     let parents = git(&["--git-dir", &shown(&remote), "log", "--format=%H", "main"])?;
     ensure!(parents.split_whitespace().eq([&third, &second, &first]), "{parents}");
     let inode = std::fs::metadata(there.path("large.bin"))?.ino();
-    snapshot(&there, &remote, &["--restore", "--at", &first, "--delete"])?;
+    ensure!(snapshot(&there, &remote, &["--restore", "--at", "main~1"])? == second);
+    ensure!(snapshot(&there, &remote, &["--restore", "--at", "HEAD~2", "--delete"])? == first);
     ensure!(
         !there.path("there.md").exists(),
         "--delete left a file that the commit does not have"
@@ -338,5 +340,35 @@ fn the_lines_of_an_archive_are_json_that_other_tools_read() -> Result<()> {
         .collect();
     ensure!(paths == ["b", "b/note.md"], "{paths:?}");
     ensure!(archive["entries"][1]["content"]["text"] == "# Note\n", "{archive}");
+    Ok(())
+}
+
+#[test]
+fn an_archive_goes_through_a_pipe_and_to_where_a_link_leads() -> Result<()> {
+    let mount = Mount::start_with(&Store::folder()?, MountOptions::default())?;
+    std::fs::write(mount.path("note.md"), "# Note\n")?;
+    let folder = scratch::folder("archive")?;
+    let (pipe, link, file) = (folder.join("pipe"), folder.join("link"), folder.join("file"));
+    let expected = export(&mount, "--json", &file)?;
+    let script = "mkfifo pipe && ln -s file link && (cat pipe >read &) && sleep 0.2";
+    shell(&folder, script)?;
+    mount
+        .notefs()
+        .output(&["export", &shown(mount.dir()), "--json", &shown(&pipe)])?;
+    ensure!(
+        std::fs::symlink_metadata(&pipe)?.file_type().is_fifo(),
+        "the pipe was replaced"
+    );
+    wait_until("archive from the pipe", PATIENCE, || {
+        let read = std::fs::read(folder.join("read")).map_err(|error| error.to_string())?;
+        if read == expected {
+            Ok(())
+        } else {
+            Err(format!("{} bytes", read.len()))
+        }
+    })?;
+    std::fs::write(&file, "before")?;
+    ensure!(export(&mount, "--json", &link)? == expected, "another archive");
+    ensure!(std::fs::symlink_metadata(&link)?.is_symlink(), "the link was replaced");
     Ok(())
 }

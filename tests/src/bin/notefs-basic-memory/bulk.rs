@@ -35,21 +35,10 @@ pub(crate) fn import(user: &BasicMemory, folder: &Path, notes: usize, report: &m
     });
     report.step("the index knows all of them", || {
         counted(&bulk, notes)?;
-        let answer = user.output(&[
-            "tool",
-            "search-notes",
-            "ibex",
-            "--entity-type",
-            "entity",
-            "--page-size",
-            "1",
-        ])?;
-        let answer: serde_json::Value = serde_json::from_str(&answer)?;
-        ensure!(
-            answer["total"] == notes,
-            "the index knows {} of {notes}",
-            answer["total"]
-        );
+        let known = user.asked(
+            "SELECT count(*) FROM search_index WHERE search_index MATCH 'ibex' AND type = 'entity' AND file_path LIKE 'bulk/%'",
+        )?;
+        ensure!(known == [notes.to_string()], "the index knows {known:?} of {notes}");
         Ok(())
     });
 }

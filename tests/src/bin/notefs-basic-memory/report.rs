@@ -1,9 +1,10 @@
 //! Steps with their outcomes and times, and the table of all places side by side.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+
+use crate::outcome::Left;
 
 /// What one step came to.
 struct Outcome {
@@ -23,7 +24,7 @@ pub(crate) struct Report {
 #[derive(Default)]
 pub(crate) struct Table {
     reports: Vec<Report>,
-    plain: Option<BTreeMap<String, String>>,
+    plain: Option<Left>,
 }
 
 impl Report {
@@ -39,10 +40,33 @@ impl Report {
     /// Makes one step and keeps how it went.
     pub(crate) fn step(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
         let start = Instant::now();
-        let failure = work().err().map(|error| format!("{error:#}"));
+        let result = work().map(|()| start.elapsed());
+        self.keep(name, start, result);
+    }
+
+    /// Makes one step that tells itself which of its time counts.
+    pub(crate) fn timed(&mut self, name: &str, work: impl FnOnce() -> Result<Duration>) {
+        let start = Instant::now();
+        let result = work();
+        self.keep(name, start, result);
+    }
+
+    /// Makes what is only kept if it fails; tells whether it did not.
+    pub(crate) fn holds(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> bool {
+        let start = Instant::now();
+        match work() {
+            Ok(()) => true,
+            Err(error) => {
+                self.keep(name, start, Err(error));
+                false
+            }
+        }
+    }
+
+    fn keep(&mut self, name: &str, start: Instant, result: Result<Duration>) {
         let outcome = Outcome {
-            took: start.elapsed(),
-            failure,
+            took: result.as_ref().map_or_else(|_| start.elapsed(), |took| *took),
+            failure: result.err().map(|error| format!("{error:#}")),
         };
         let told = outcome
             .failure
@@ -75,11 +99,11 @@ impl Table {
         self.reports.push(report);
     }
 
-    pub(crate) fn set_plain(&mut self, texts: BTreeMap<String, String>) {
-        self.plain = Some(texts);
+    pub(crate) fn set_plain(&mut self, left: Left) {
+        self.plain = Some(left);
     }
 
-    pub(crate) fn plain_texts(&self) -> Option<&BTreeMap<String, String>> {
+    pub(crate) fn plain(&self) -> Option<&Left> {
         self.plain.as_ref()
     }
 

@@ -1,12 +1,12 @@
 //! From a save on one machine to another that shows it, and to the file event there: notefs beside rclone and JuiceFS, each as two
-//! mounts of one bucket that is 20 ms away.
+//! mounts of one bucket that is 20 ms away, on each of two servers.
 //!
 //! Who raises no event is only asked what it shows; a change that it has not shown within the limit counts as never.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use notefs_tests::inotify::Inotify;
 use notefs_tests::rclone::Rclone;
 use notefs_tests::s3::S3Client;
@@ -19,6 +19,12 @@ const LATENCY: Duration = Duration::from_millis(20);
 
 /// Notes that are edited; every fourth change is a new one.
 const NOTES: usize = 20;
+
+/// Starts a server.
+type Server = fn() -> Result<Store>;
+
+/// Those that can be asked for.
+const SERVERS: [(&str, Server); 2] = [("ministack", Store::ministack), ("weed", Store::weed)];
 
 /// How exactly it is looked.
 const LOOK: Duration = Duration::from_millis(2);
@@ -37,33 +43,49 @@ struct Course {
     raises_events: bool,
 }
 
-/// Runs all of them and prints a table; answers the same as JSON.
-pub(crate) fn measure(changes: usize) -> Result<(String, Value)> {
-    let limit = Duration::from_secs(10);
-    let mut rows: Vec<(&str, Samples)> = Vec::new();
-    for (name, delay) in [("notefs", "1s"), ("notefs --write-back 100ms", "100ms")] {
-        rows.push((name, notefs(changes, delay).context(name)?));
-        told(&rows);
+/// Runs all of them, on both servers or on the one that is `asked` for, and answers a table and the same as JSON.
+pub(crate) fn measure(changes: usize, asked: Option<&str>) -> Result<(String, Value)> {
+    let servers = SERVERS
+        .iter()
+        .filter(|(name, _)| asked.is_none_or(|asked| asked == *name));
+    let (mut texts, mut all) = (Vec::new(), Vec::new());
+    for (name, server) in servers {
+        let mut rows: Vec<(&str, Samples)> = Vec::new();
+        let measured = on_server(changes, *server, &mut rows);
+        texts.push(format!("on {name}:\n{}", text(&rows)));
+        all.push(json!({ "server": name, "rows": as_json(&rows) }));
+        // What was measured before a failure is worth seeing.
+        measured.inspect_err(|_| eprintln!("{}", texts.join("\n")))?;
     }
+    ensure!(!texts.is_empty(), "--server takes ministack or weed");
+    Ok((texts.join("\n\n"), json!({ "servers": all })))
+}
+
+fn on_server(changes: usize, server: Server, rows: &mut Vec<(&str, Samples)>) -> Result<()> {
     let few = Course {
         changes: changes.min(5),
         limit: Duration::from_secs(60),
         raises_events: false,
     };
-    rows.push(("rclone --poll-interval 1s", rclone(&few, &["--poll-interval", "1s"])?));
-    told(&rows);
     let often = Course {
         changes: changes.min(50),
-        limit,
+        limit: Duration::from_secs(10),
         raises_events: false,
     };
-    let seconds = ["--dir-cache-time", "1s", "--poll-interval", "0"];
-    rows.push(("rclone --dir-cache-time 1s", rclone(&often, &seconds)?));
-    told(&rows);
     let all = Course { changes, ..often };
-    rows.push(("juicefs", juicefs(&all)?));
-    told(&rows);
-    Ok((text(&rows), as_json(&rows)))
+    rows.push(("notefs", notefs(server, changes, "1s").context("notefs")?));
+    told(rows);
+    rows.push(("juicefs", juicefs(server, &all)?));
+    told(rows);
+    let polling = ["--poll-interval", "1s"];
+    rows.push(("rclone --poll-interval 1s", rclone(server, &few, &polling)?));
+    told(rows);
+    rows.push(("notefs --write-back 100ms", notefs(server, changes, "100ms")?));
+    told(rows);
+    let seconds = ["--dir-cache-time", "1s", "--poll-interval", "0"];
+    rows.push(("rclone --dir-cache-time 1s", rclone(server, &often, &seconds)?));
+    told(rows);
+    Ok(())
 }
 
 /// Says what is known so far.
@@ -72,8 +94,8 @@ fn told(rows: &[(&str, Samples)]) {
 }
 
 /// A bucket that is 20 ms away; the proxies live as long as their store is used.
-fn distant() -> Result<(Proxy, Store)> {
-    let store = Store::weed()?;
+fn distant(server: Server) -> Result<(Proxy, Store)> {
+    let store = server()?;
     let proxy = Proxy::start(store.client()?.address)?;
     proxy.set_latency(LATENCY);
     let store = store.via(proxy.address())?;
@@ -86,8 +108,8 @@ fn client_of(store: &Store, proxy: &Proxy) -> Result<S3Client> {
     Ok(client)
 }
 
-fn notefs(changes: usize, delay: &str) -> Result<Samples> {
-    let (_proxy, store) = distant()?;
+fn notefs(server: Server, changes: usize, delay: &str) -> Result<Samples> {
+    let (_proxy, store) = distant(server)?;
     let options = || MountOptions::args(&["--write-back", delay]);
     let (a, b) = (
         Mount::start_with(&store, options())?,
@@ -101,15 +123,15 @@ fn notefs(changes: usize, delay: &str) -> Result<Samples> {
     run((a.dir(), b.dir()), &course)
 }
 
-fn rclone(course: &Course, args: &[&str]) -> Result<Samples> {
-    let (proxy, store) = distant()?;
+fn rclone(server: Server, course: &Course, args: &[&str]) -> Result<Samples> {
+    let (proxy, store) = distant(server)?;
     let client = client_of(&store, &proxy)?;
     let (a, b) = (Rclone::start_with(&client, args)?, Rclone::start_with(&client, args)?);
     run((a.dir(), b.dir()), course)
 }
 
-fn juicefs(course: &Course) -> Result<Samples> {
-    let (proxy, store) = distant()?;
+fn juicefs(server: Server, course: &Course) -> Result<Samples> {
+    let (proxy, store) = distant(server)?;
     let volume = JuiceFs::format(&client_of(&store, &proxy)?)?;
     let (a, b) = (volume.mount()?, volume.mount()?);
     run((a.dir(), b.dir()), course)
@@ -206,5 +228,5 @@ fn as_json(rows: &[(&str, Samples)]) -> Value {
             "event": samples.event,
         })
     });
-    json!({ "rows": rows.collect::<Vec<_>>() })
+    json!(rows.collect::<Vec<_>>())
 }

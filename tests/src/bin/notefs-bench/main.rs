@@ -1,6 +1,6 @@
 //! The benchmark: the same work on the local file system, on notefs and on `rclone mount`, in interleaved rounds of one
 //! run, so that the ratios hold whatever the machine is doing. Medians; lower is better everywhere. With `felt`: how long a change takes
-//! to be seen and felt on another machine. With `requests`: what work costs at the store.
+//! to be seen and felt on another machine. With `requests`: what work costs at the store. With `shared`: the index that machines share.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
@@ -10,6 +10,7 @@ mod juicefs;
 mod large;
 mod requests;
 mod search;
+mod shared;
 mod table;
 mod warm;
 
@@ -36,13 +37,17 @@ struct Plan {
     json: Option<String>,
     /// Only what another machine sees and feels, with so many changes.
     felt: Option<usize>,
+    /// On this server alone.
+    server: Option<String>,
     /// Only what work costs at the store.
     requests: bool,
     /// Only how long questions take, in vaults of so many notes.
     search: Option<Vec<usize>>,
+    /// Only the index that machines share, of so many notes.
+    shared: Option<usize>,
 }
 
-const USAGE: &str = "usage: scripts/bench [--rounds N] [--notes N] [--json FILE], scripts/bench felt [--changes N] [--json FILE], scripts/bench search [--notes N[,N]] [--json FILE], or scripts/bench requests";
+const USAGE: &str = "usage: scripts/bench [--rounds N] [--notes N] [--json FILE], scripts/bench felt [--server ministack|weed] [--changes N] [--json FILE], scripts/bench search [--notes N[,N]] [--json FILE], scripts/bench shared [--notes N] [--json FILE], or scripts/bench requests";
 
 fn plan() -> Result<Plan> {
     let mut plan = Plan {
@@ -50,8 +55,10 @@ fn plan() -> Result<Plan> {
         notes: 10_000,
         json: None,
         felt: None,
+        server: None,
         requests: false,
         search: None,
+        shared: None,
     };
     let mut args = std::env::args().skip(1).peekable();
     if args.next_if_eq("felt").is_some() {
@@ -61,6 +68,9 @@ fn plan() -> Result<Plan> {
     if args.next_if_eq("search").is_some() {
         plan.search = Some(vec![1_000, 10_000]);
     }
+    if args.next_if_eq("shared").is_some() {
+        plan.shared = Some(50_000);
+    }
     while let Some(arg) = args.next() {
         let value = args.next().with_context(|| format!("{arg} needs a value"))?;
         match arg.as_str() {
@@ -69,8 +79,10 @@ fn plan() -> Result<Plan> {
                 let sizes: Result<_, _> = value.split(',').map(str::parse).collect();
                 plan.search = Some(sizes.context("--notes takes numbers")?);
             }
+            "--notes" if plan.shared.is_some() => plan.shared = Some(value.parse().context("--notes takes a number")?),
             "--notes" => plan.notes = value.parse().context("--notes takes a number")?,
             "--json" => plan.json = Some(value),
+            "--server" => plan.server = Some(value),
             "--changes" => plan.felt = Some(value.parse().context("--changes takes a number")?),
             _ => bail!("unknown option {arg}; {USAGE}"),
         }
@@ -118,10 +130,11 @@ fn main() -> Result<()> {
         scratch::clean_up();
         return Ok(());
     }
-    let special = match (plan.felt, &plan.search) {
-        (Some(changes), _) => Some(felt::measure(changes)?),
-        (None, Some(sizes)) => Some(search::measure(sizes)?),
-        (None, None) => None,
+    let special = match (plan.felt, &plan.search, plan.shared) {
+        (Some(changes), ..) => Some(felt::measure(changes, plan.server.as_deref())?),
+        (None, Some(sizes), _) => Some(search::measure(sizes)?),
+        (None, None, Some(size)) => Some(shared::measure(size)?),
+        (None, None, None) => None,
     };
     if let Some((text, json)) = special {
         println!("{text}");

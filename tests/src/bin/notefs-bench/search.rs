@@ -38,10 +38,10 @@ for line in sys.stdin:
 "#;
 
 /// A query; another one for each number, where that can be.
-type Query = fn(usize) -> String;
+pub(crate) type Query = fn(usize) -> String;
 
 /// The kinds of questions: what is asked, in a form that all understand.
-const KINDS: [(&str, Query); 3] = [
+pub(crate) const KINDS: [(&str, Query); 3] = [
     ("a word of one note", |number| format!("unique{number:05}")),
     ("a word of most notes", |_| "latency".to_owned()),
     ("a phrase", |number| {
@@ -69,7 +69,7 @@ pub(crate) fn measure(sizes: &[usize]) -> Result<(String, Value)> {
 }
 
 /// A figure.
-enum Figure {
+pub(crate) enum Figure {
     /// Times of single questions.
     Times(Vec<Duration>),
     /// Notes a second.
@@ -86,14 +86,16 @@ impl Figure {
         })
     }
 
-    fn cells(&self) -> String {
+    /// As cells of a table.
+    pub(crate) fn cells(&self) -> String {
         match self {
             Figure::Times(times) => Figure::quantiles(times).map(|ms| format!("{ms:.2} ms")).join(" | "),
             Figure::Speed(speed) => format!("{speed:.0} notes/s | "),
         }
     }
 
-    fn json(&self) -> Value {
+    /// For programs.
+    pub(crate) fn json(&self) -> Value {
         match self {
             Figure::Times(times) => json!({"p50_p99_ms": Figure::quantiles(times)}),
             Figure::Speed(speed) => json!({"notes_per_second": speed}),
