@@ -8,7 +8,7 @@ use super::run::Snapshot;
 use crate::error::Result;
 use crate::merge::{self, MERGE_BYTES_MAX, is_text};
 use crate::replica::Replica;
-use crate::state::{Base, BaseMetadata, Inode};
+use crate::state::{Base, BaseMetadata, Inode, Mutation};
 use crate::store::{Condition, ObjectKey};
 use crate::types::FileKind;
 use bytes::Bytes;
@@ -138,14 +138,39 @@ impl Replica {
         Ok(tried)
     }
 
-    /// Whether it is open who took out a line that `base` and ours have: an upload of ours without an answer did, and theirs, which may or may
-    /// not be built upon that one, lacks it too.
+    /// Whether it is open who took out a line that `base` and ours have: an upload or a deletion of ours without an answer did, and theirs, which
+    /// may or may not be built upon that one, lacks it too.
     pub(super) fn is_undecided(&self, base: &Base, ours: &[u8], theirs: &[u8]) -> Result<bool> {
         let Some(before) = &base.bytes else { return Ok(false) };
         let tried = self.may_have_landed(&base.key, &base.etag)?;
-        Ok(tried
+        let deleted = self.view(|tables| Ok(tables.was_deletion_tried(&base.key)))?;
+        let mut texts = tried
             .iter()
-            .any(|attempt| merge::took_out(before, &attempt.text, ours, theirs)))
+            .map(|attempt| &attempt.text[..])
+            .chain(deleted.then_some(&b""[..]));
+        Ok(texts.any(|text| merge::took_out(before, text, ours, theirs)))
+    }
+
+    /// This version of a key is about to be deleted. Whoever makes the file anew after that begins from an older text, and takes nothing out.
+    pub(super) fn note_deletion_tried(&self, key: &str) -> Result<()> {
+        self.change(|op| {
+            let known = op.tables.remote(key)?;
+            if let Some(remote) = known.filter(|_| !op.tables.was_deletion_tried(key)) {
+                op.push(Mutation::PutTriedDeletion {
+                    key: remote.key,
+                    etag: remote.etag,
+                });
+            }
+            Ok(())
+        })
+    }
+
+    /// The only deletion of this version that was tried did not take place.
+    pub(super) fn forget_deletion_tried(&self, key: &str) -> Result<()> {
+        self.change(|op| {
+            op.push(Mutation::DropTriedDeletion(key.to_owned()));
+            Ok(())
+        })
     }
 
     /// The upload without an answer upon which theirs is built, instead of `base`: of those of which every change is there the one from which

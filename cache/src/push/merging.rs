@@ -107,9 +107,10 @@ impl Replica {
 
     /// What both sides began from, and what ours has changed since.
     async fn ground(&self, inode: &Inode, key: &ObjectKey, theirs: &Theirs) -> Result<Ground> {
-        let (known, overwritten) = self.view(|tables| {
+        let (known, overwritten, deleted) = self.view(|tables| {
             let known = tables.remote(key.as_str())?;
-            Ok((known, tables.was_tried_by_others(key.as_str(), inode.ino)))
+            let overwritten = tables.was_tried_by_others(key.as_str(), inode.ino);
+            Ok((known, overwritten, tables.was_deletion_tried(key.as_str())))
         })?;
         let kind = match known.as_ref().is_some_and(|remote| !remote.etag.is_empty()) {
             true => ConflictKind::Edited,
@@ -131,7 +132,7 @@ impl Replica {
         Ok(Ground {
             base,
             kind,
-            only_metadata: unchanged && !overwritten,
+            only_metadata: unchanged && !overwritten && !deleted,
         })
     }
 

@@ -168,7 +168,7 @@ impl Replica {
             let others: Vec<Remote> = tables.remotes_of(ino)?.into_iter().filter(holds).collect();
             Ok(others
                 .iter()
-                .any(|remote| remote.key != key && !tables.was_tried_by_others(&remote.key, ino)))
+                .any(|remote| remote.key != key && !tables.is_in_doubt(&remote.key, ino)))
         })
     }
 

@@ -47,8 +47,9 @@ pub(super) struct Situation<'a> {
     pub(super) mine: &'a [Remote],
     /// Keys of `mine` that other inodes want now: they overwrite them, nobody deletes them.
     pub(super) wanted_by_others: &'a HashSet<String>,
-    /// Keys under which other inodes may have been stored without an answer: what the ledger says of them may be the past.
-    pub(super) tried_by_others: &'a HashSet<String>,
+    /// Keys under which other inodes may have been stored, or which may have been deleted, without an answer: what the ledger says of them may
+    /// be the past.
+    pub(super) in_doubt: &'a HashSet<String>,
     /// Whether the store can copy.
     pub(super) copy: bool,
 }
@@ -58,7 +59,7 @@ pub(super) fn plan(ino: u64, situation: &Situation<'_>) -> Plan {
         remote.ino == ino
             && (remote.content_version, remote.meta_version) == situation.versions
             && !remote.etag.is_empty()
-            && !situation.tried_by_others.contains(&remote.key)
+            && !situation.in_doubt.contains(&remote.key)
     };
     let source = situation.mine.iter().find(|remote| situation.copy && current(remote));
     let mut plan = Plan::default();
@@ -118,12 +119,12 @@ mod tests {
     }
 
     fn decide(wanted: &[&str], versions: (u64, u64), held: &[Remote], others: &[&str]) -> Plan {
-        decide_where_tried(&[], (wanted, versions), held, others)
+        decide_in_doubt(&[], (wanted, versions), held, others)
     }
 
-    fn decide_where_tried(tried: &[&str], ours: (&[&str], (u64, u64)), held: &[Remote], others: &[&str]) -> Plan {
+    fn decide_in_doubt(in_doubt: &[&str], ours: (&[&str], (u64, u64)), held: &[Remote], others: &[&str]) -> Plan {
         let (wanted, versions) = ours;
-        let tried = tried.iter().map(|key| (*key).to_owned()).collect();
+        let in_doubt = in_doubt.iter().map(|key| (*key).to_owned()).collect();
         let wanted: Vec<String> = wanted.iter().map(|key| (*key).to_owned()).collect();
         let at_wanted: Vec<Remote> = held
             .iter()
@@ -138,7 +139,7 @@ mod tests {
             at_wanted: &at_wanted,
             mine: &mine,
             wanted_by_others: &others,
-            tried_by_others: &tried,
+            in_doubt: &in_doubt,
             copy: true,
         };
         plan(7, &situation)
@@ -224,10 +225,10 @@ mod tests {
     }
 
     #[test]
-    fn what_another_file_may_have_been_stored_over_is_written_again() {
+    fn what_another_file_may_have_been_stored_over_or_is_deleted_is_written_again() {
         let held = [remote("a", 7, (1, 1))];
         let matches = Condition::Matches(ETag("e-a".into()));
-        let plan = decide_where_tried(&["a"], (&["a"], (1, 1)), &held, &[]);
+        let plan = decide_in_doubt(&["a"], (&["a"], (1, 1)), &held, &[]);
         assert_eq!(plan.writes, [put("a", matches)]);
     }
 }

@@ -117,18 +117,18 @@ impl Replica {
             let versions = inode
                 .as_ref()
                 .map_or((0, 0), |inode| (inode.content_version, inode.meta_version));
-            let doubtful = |remote: &&Remote| tables.was_tried_by_others(&remote.key, ino);
-            let tried = mine.iter().filter(doubtful).map(|remote| remote.key.clone());
-            let tried_by_others: HashSet<String> = tried.collect();
+            let doubtful = |remote: &&Remote| tables.is_in_doubt(&remote.key, ino);
+            let in_doubt: HashSet<String> = mine.iter().filter(doubtful).map(|remote| remote.key.clone()).collect();
+            let others = |remote: &Remote| tables.was_tried_by_others(&remote.key, ino);
             let situation = Situation {
                 wanted: &wanted,
                 versions,
                 at_wanted: &at_wanted,
                 mine: &mine,
                 wanted_by_others: &wanted_by_others,
-                tried_by_others: &tried_by_others,
+                in_doubt: &in_doubt,
                 // Equal contents bear equal tags: what another inode has left under a key passes for ours, with its kind and mode.
-                copy: self.capabilities.copy && tried_by_others.is_empty(),
+                copy: self.capabilities.copy && !mine.iter().any(others),
             };
             let plan = plan(ino, &situation);
             let debt = tables.dirty.get(&ino).copied();
@@ -240,7 +240,7 @@ impl Replica {
                 other.key != remote.key
                     && other.content_version == remote.content_version
                     && !other.etag.is_empty()
-                    && !tables.was_tried_by_others(&other.key, remote.ino)
+                    && !tables.is_in_doubt(&other.key, remote.ino)
             });
             let alive = tables.inode(remote.ino)?.is_some_and(|inode| inode.size > 0);
             Ok((alive && !elsewhere).then_some(remote.ino))
@@ -369,6 +369,7 @@ impl Replica {
         let tried = self.may_be_deleted(snapshot.ino, &delete.key)?;
         let asked = (delete.key.clone(), snapshot.ino);
         self.pusher.deletions_tried.lock().extend([asked]);
+        self.note_deletion_tried(&delete.key)?;
         let mut deleted = Deleted::ConditionFailed;
         if !delete.etag.0.is_empty() {
             deleted = self.delete_version(&key, &delete.etag).await?;
@@ -376,6 +377,9 @@ impl Replica {
         let mut theirs = None;
         if deleted == Deleted::ConditionFailed {
             (deleted, theirs) = self.delete_if_ours(&key).await?;
+        }
+        if deleted == Deleted::ConditionFailed && !tried {
+            self.forget_deletion_tried(&delete.key)?;
         }
         // What came after our deletion is no edit of ours.
         if let Some(info) = theirs.as_ref().filter(|_| !snapshot.wanted.is_empty() && !tried)

@@ -236,8 +236,7 @@ fn sources_of(tables: &mut Tables, inode: &Inode) -> Result<Vec<Source>> {
     let wanted = tables.wanted_keys(inode.ino)?;
     let mut sources = Vec::new();
     for remote in held {
-        let doubtful =
-            tables.was_tried_by_others(&remote.key, inode.ino) || is_replaced(tables, inode.ino, &remote.key)?;
+        let doubtful = tables.is_in_doubt(&remote.key, inode.ino) || is_replaced(tables, inode.ino, &remote.key)?;
         let left = !wanted.contains(&remote.key);
         sources.push(Source { remote, doubtful, left });
     }

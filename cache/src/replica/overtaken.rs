@@ -158,8 +158,9 @@ fn follows(op: &mut Op<'_>, inode: &Inode, key: &str) -> Result<bool> {
     // Where bytes are missing nothing else can be, since they are fetched before another file of ours is written there.
     let whole = is_whole(op.tables, inode)?;
     if has_key(op, inode, key)? {
-        // What is there may be built upon another file of ours, which had this name for a while: the push finds out.
-        return Ok(!whole || !op.tables.was_tried_by_others(key, inode.ino));
+        // What is there may be built upon another file of ours, which had this name for a while, or be made anew: the push finds out.
+        let overwritten = whole && op.tables.was_tried_by_others(key, inode.ino);
+        return Ok(!overwritten && !op.tables.was_deletion_tried(key));
     }
     // For a file that has left the key, it may be for the file that has taken its place, or be of that one.
     Ok(!whole && !is_replaced(op.tables, inode.ino, key)? && !has_arrived(op, inode)?)
@@ -170,7 +171,7 @@ fn follows(op: &mut Op<'_>, inode: &Inode, key: &str) -> Result<bool> {
 fn has_arrived(op: &mut Op<'_>, inode: &Inode) -> Result<bool> {
     for remote in op.tables.remotes_of(inode.ino)? {
         let holds = remote.content_version == inode.content_version && !remote.etag.is_empty();
-        if holds && has_key(op, inode, &remote.key)? && !op.tables.was_tried_by_others(&remote.key, inode.ino) {
+        if holds && has_key(op, inode, &remote.key)? && !op.tables.is_in_doubt(&remote.key, inode.ino) {
             return Ok(true);
         }
     }

@@ -68,6 +68,8 @@ impl Tables {
             }
             Mutation::PutTriedText(text) => self.put_tried(text),
             Mutation::DropTriedTexts(key) => self.drop_tried(key, None),
+            Mutation::PutTriedDeletion { key, etag } => self.put_tried_deletion(key, etag),
+            Mutation::DropTriedDeletion(key) => self.drop_tried_deletion(key),
             Mutation::PutConflict(conflict) => {
                 self.bases.conflicts.insert(conflict.ino);
                 let record = postcard::to_stdvec(conflict).unwrap_or_default();

@@ -371,4 +371,11 @@ pub(crate) enum Mutation<'a> {
     /// Kept until the key's row goes or gets another version.
     PutTriedText(Base),
     DropTriedTexts(String),
+    /// Like a tried text, for a deletion that was bound to this version.
+    PutTriedDeletion {
+        key: String,
+        etag: String,
+    },
+    /// The deletion did not take place.
+    DropTriedDeletion(String),
 }

@@ -59,7 +59,7 @@ CREATE TABLE moved (id INTEGER PRIMARY KEY, \"from\" BLOB NOT NULL, \"to\" BLOB 
 ",
     "
 CREATE TABLE tried (
-  key TEXT NOT NULL, nth INTEGER NOT NULL, replaces TEXT NOT NULL, metadata BLOB NOT NULL, text BLOB NOT NULL,
+  key TEXT NOT NULL, nth INTEGER NOT NULL, replaces TEXT NOT NULL, metadata BLOB NOT NULL, text BLOB,
   PRIMARY KEY (key, nth)) WITHOUT ROWID;
 ",
 ];

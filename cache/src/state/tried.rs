@@ -1,5 +1,5 @@
 //! Texts that may be in the bucket without our having heard of it, and are not here any more: what others build upon one of them is merged with
-//! that one (`push/attempts.rs`), also by the next run.
+//! that one (`push/attempts.rs`), also by the next run. A deletion that may have taken place stands beside them, as a row without a text.
 //!
 //! Like a base, such a text counts as long as the ledger knows the version under the key that it was to replace. Owns their number and size.
 
@@ -17,6 +17,9 @@ const TEXTS_PER_KEY_MAX: usize = 8;
 /// What they may take together, in bytes; what does not fit is remembered by this run alone.
 const TEXTS_BYTES_MAX: u64 = 8 << 20;
 
+/// The number of a deletion's row; texts are numbered from 1.
+const DELETION_NTH: u64 = 0;
+
 /// What there is, so that keys without such texts cost nothing.
 #[derive(Default)]
 pub(super) struct TriedTexts {
@@ -30,18 +33,22 @@ struct OfKey {
     replaces: String,
     /// Number and length of each, oldest first.
     texts: VecDeque<(u64, u64)>,
+    deletion: bool,
 }
 
 impl TriedTexts {
     pub(super) fn load(connection: &Connection) -> rusqlite::Result<TriedTexts> {
         let mut all = TriedTexts::default();
         let mut statement =
-            connection.prepare("SELECT key, nth, replaces, length(text) FROM tried ORDER BY key, nth")?;
+            connection.prepare("SELECT key, nth, replaces, coalesce(length(text), 0) FROM tried ORDER BY key, nth")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let of_key = all.keys.entry(row.get(0)?).or_default();
             of_key.replaces = row.get(2)?;
-            of_key.texts.push_back((unsigned(row, 1)?, unsigned(row, 3)?));
+            match unsigned(row, 1)? {
+                DELETION_NTH => of_key.deletion = true,
+                nth => of_key.texts.push_back((nth, unsigned(row, 3)?)),
+            }
             all.bytes += unsigned(row, 3)?;
         }
         Ok(all)
@@ -73,6 +80,40 @@ impl Tables {
         )
     }
 
+    pub(super) fn put_tried_deletion(&mut self, key: &str, etag: &str) -> Result<()> {
+        self.drop_tried(key, Some(etag))?;
+        let of_key = self.tried.keys.entry(key.to_owned()).or_default();
+        etag.clone_into(&mut of_key.replaces);
+        of_key.deletion = true;
+        self.execute(
+            "INSERT OR REPLACE INTO tried VALUES (?1, ?2, ?3, x'', NULL)",
+            params![key, DELETION_NTH as i64, etag],
+        )
+    }
+
+    pub(super) fn drop_tried_deletion(&mut self, key: &str) -> Result<()> {
+        let Some(of_key) = self.tried.keys.get_mut(key) else {
+            return Ok(());
+        };
+        of_key.deletion = false;
+        if of_key.texts.is_empty() {
+            self.tried.keys.remove(key);
+        }
+        let row = params![key, DELETION_NTH as i64];
+        self.execute("DELETE FROM tried WHERE key = ?1 AND nth = ?2", row)
+    }
+
+    /// Whether we may have deleted what the ledger knows under a key, without an answer.
+    pub(crate) fn was_deletion_tried(&self, key: &str) -> bool {
+        self.tried.keys.get(key).is_some_and(|known| known.deletion)
+    }
+
+    /// Whether what the ledger says of an inode under a key may be the past: another one may have been stored there, or the object deleted, without
+    /// an answer.
+    pub(crate) fn is_in_doubt(&self, key: &str, ino: Ino) -> bool {
+        self.was_deletion_tried(key) || self.was_tried_by_others(key, ino)
+    }
+
     /// The key has this version now, or none: texts that were to replace another one are of no use.
     pub(super) fn drop_tried(&mut self, key: &str, etag: Option<&str>) -> Result<()> {
         if self
@@ -93,7 +134,7 @@ impl Tables {
         if !self.has_tried_texts(key) {
             return Ok(Vec::new());
         }
-        let sql = "SELECT metadata, text FROM tried WHERE key = ?1 AND replaces = ?2 ORDER BY nth DESC";
+        let sql = "SELECT metadata, text FROM tried WHERE key = ?1 AND replaces = ?2 AND nth > 0 ORDER BY nth DESC";
         let rows = self.many(sql, params![key, replaces], |row| {
             Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
         })?;
@@ -205,5 +246,31 @@ mod tests {
         put(&state, Mutation::DropRemote("other".to_owned()));
         assert!(!state.lock().has_tried_texts("note") && !state.lock().has_tried_texts("other"));
         assert!(state.lock().has_room_for_tried(TEXTS_BYTES_MAX), "nothing is left");
+    }
+
+    #[test]
+    fn a_deletion_that_may_have_taken_place_outlives_a_run_and_is_no_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || State::open(dir.path(), "boot", 64 << 20).unwrap();
+        let deletion = || Mutation::PutTriedDeletion {
+            key: "note".to_owned(),
+            etag: "one".to_owned(),
+        };
+        let state = open();
+        put(&state, row("note", "one"));
+        put(&state, deletion());
+        put(&state, tried("note", "one", "text"));
+        drop(state);
+        let state = open();
+        let known = || state.lock().was_deletion_tried("note") && state.lock().is_in_doubt("note", 2);
+        assert!(known());
+        assert_eq!(texts(&state, "note", "one"), ["text"]);
+        put(&state, Mutation::DropTriedDeletion("note".to_owned()));
+        assert!(!known() && texts(&state, "note", "one") == ["text"]);
+        put(&state, deletion());
+        put(&state, row("note", "one"));
+        assert!(known(), "it is that version still");
+        put(&state, row("note", "two"));
+        assert!(!known(), "it went with the version");
     }
 }

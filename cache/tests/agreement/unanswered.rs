@@ -229,6 +229,93 @@ fn a_new_file_under_the_old_name_is_not_taken_for_the_renamed_one() {
     });
 }
 
+/// What the machine does between its unanswered deletion of `note.md`, whose file is `moved.md` now, and giving it that name back.
+#[derive(Clone, Copy, Debug)]
+struct Between {
+    /// The content was never read here.
+    unread: bool,
+    killed: bool,
+    /// Adds a line when the name is back.
+    edits: bool,
+}
+
+impl Between {
+    fn all() -> impl Iterator<Item = Between> {
+        (0..8).map(|bits| Between {
+            unread: bits & 1 > 0,
+            killed: bits & 2 > 0,
+            edits: bits & 4 > 0,
+        })
+    }
+
+    /// Answers what everybody sees, and the text of the machine's file.
+    async fn go_back(self, text: &str, made_anew: Option<&str>) -> (BTreeMap<String, String>, String) {
+        let mut world = World::new(&[("note.md", text)]).await;
+        let name = if self.unread { "c" } else { "a" };
+        if self.unread {
+            world.open_again(name);
+        } else {
+            world.a.read("note.md").await.unwrap();
+        }
+        world.a.rename("note.md", "moved.md").await.unwrap();
+        world.store.lose_replies(Some(CallKind::Delete), 1);
+        world.a.replica.write_back_once().await;
+        assert!(world.store.raw_get("note.md").is_none(), "it was to be removed");
+        if let Some(text) = made_anew {
+            world.store.raw_put("note.md", text.to_owned(), UserMetadata::new());
+        }
+        if self.killed {
+            world.open_again(name);
+        }
+        world.a.rename("moved.md", "note.md").await.unwrap();
+        let mut ours = text.to_owned();
+        if self.edits {
+            ours += "five\n";
+            world.a.save("note.md", &ours).await.unwrap();
+        }
+        (world.settle().await, ours)
+    }
+}
+
+/// Somebody who had opened the note before a line was added makes it anew.
+#[test]
+fn what_is_made_anew_after_our_deletion_takes_no_line_out() {
+    for between in Between::all() {
+        run(async {
+            let theirs = format!("zero\n{BASE}");
+            let (seen, ours) = between.go_back(&format!("{BASE}added\n"), Some(&theirs)).await;
+            let texts: Vec<&String> = seen.values().collect();
+            let both = texts.len() == 2 && texts.contains(&&theirs) && texts.contains(&&ours);
+            assert!(both, "{between:?}: {seen:?}");
+        });
+    }
+}
+
+#[test]
+fn a_file_whose_name_is_given_back_after_an_unanswered_deletion_is_stored_again() {
+    for between in Between::all() {
+        run(async {
+            let (seen, ours) = between.go_back(BASE, None).await;
+            assert_eq!(seen, tree(&[("note.md", &ours)]), "{between:?}");
+        });
+    }
+}
+
+/// The same name with nothing lost: a deletion that was refused is no deletion, and edits merge as ever.
+#[test]
+fn a_deletion_that_was_refused_holds_up_no_merge() {
+    run(async {
+        let world = World::new(&[("note.md", BASE)]).await;
+        world.a.read("note.md").await.unwrap();
+        let theirs = "one\nthree\nfour\n";
+        world.store.raw_put("note.md", theirs, UserMetadata::new());
+        world.a.rename("note.md", "moved.md").await.unwrap();
+        world.a.save("moved.md", &format!("{BASE}five\n")).await.unwrap();
+        let seen = world.settle().await;
+        assert_eq!(seen, tree(&[("moved.md", &format!("{theirs}five\n"))]));
+    });
+}
+
 /// Each save with each kill.
 fn killed(test: impl AsyncFn((Save, Kill))) {
     for how in SAVES {
