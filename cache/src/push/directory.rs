@@ -136,6 +136,10 @@ impl Replica {
         if waits {
             return Ok(false);
         }
+        if remote.etag == WRITTEN {
+            // Without an answer nobody knows whether it is there: a directory that gets this name back writes it again.
+            self.note_directory(ino, &remote.key, "")?;
+        }
         let gone = self
             .store
             .delete_marker(&parse(remote.key.trim_end_matches('/'))?)

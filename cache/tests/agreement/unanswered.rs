@@ -1,6 +1,7 @@
 //! Uploads that land without an answer, and others who build upon them before the next try.
 
 use super::{BASE, Machine, World, options, run, tree};
+use notefs_cache::FileKind;
 use notefs_cache::store::{CallKind, StoreErrorKind, UserMetadata};
 use std::collections::BTreeMap;
 
@@ -299,6 +300,31 @@ fn a_file_whose_name_is_given_back_after_an_unanswered_deletion_is_stored_again(
             assert_eq!(seen, tree(&[("note.md", &ours)]), "{between:?}");
         });
     }
+}
+
+#[test]
+fn an_empty_folder_whose_name_is_given_back_after_an_unanswered_deletion_stays() {
+    run(async {
+        for killed in [false, true] {
+            let mut world = World::new(&[]).await;
+            world.a.create("folder", FileKind::Directory).await.unwrap();
+            world.a.push(&world.clock).await;
+            world.a.rename("folder", "moved").await.unwrap();
+            world.store.lose_replies(Some(CallKind::Delete), 1);
+            world.a.replica.write_back_once().await;
+            assert!(world.store.raw_get("folder/").is_none(), "it was to be removed");
+            if killed {
+                world.kill_a();
+            }
+            world.a.rename("moved", "folder").await.unwrap();
+            for _ in 0..3 {
+                world.settle().await;
+            }
+            let there = ["folder/", "moved/"].map(|key| world.store.raw_get(key).is_some());
+            assert_eq!(there, [true, false], "killed {killed}");
+            assert!(world.b.ino("folder").await.is_ok(), "killed {killed}");
+        }
+    });
 }
 
 /// The same name with nothing lost: a deletion that was refused is no deletion, and edits merge as ever.
