@@ -151,8 +151,9 @@ impl Replica {
         Ok(texts.any(|text| merge::took_out(before, text, ours, theirs)))
     }
 
-    /// This version of a key is about to be deleted. Whoever makes the file anew after that begins from an older text, and takes nothing out.
-    pub(super) fn note_deletion_tried(&self, key: &str) -> Result<()> {
+    /// This version of a key is about to be deleted. Whoever makes the file anew after that begins from an older text, and takes nothing out; and
+    /// a file that has moved away must not be taken for stored there, should it come back, also after a power cut.
+    pub(super) async fn note_deletion_tried(&self, snapshot: &Snapshot, key: &str) -> Result<()> {
         self.change(|op| {
             let known = op.tables.remote(key)?;
             if let Some(remote) = known.filter(|_| !op.tables.was_deletion_tried(key)) {
@@ -162,7 +163,11 @@ impl Replica {
                 });
             }
             Ok(())
-        })
+        })?;
+        match snapshot.wanted.is_empty() {
+            true => Ok(()),
+            false => self.synced().await,
+        }
     }
 
     /// The only deletion of this version that was tried did not take place.

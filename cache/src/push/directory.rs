@@ -139,6 +139,7 @@ impl Replica {
         if remote.etag == WRITTEN {
             // Without an answer nobody knows whether it is there: a directory that gets this name back writes it again.
             self.note_directory(ino, &remote.key, "")?;
+            self.synced().await?;
         }
         let gone = self
             .store

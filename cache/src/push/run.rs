@@ -369,7 +369,7 @@ impl Replica {
         let tried = self.may_be_deleted(snapshot.ino, &delete.key)?;
         let asked = (delete.key.clone(), snapshot.ino);
         self.pusher.deletions_tried.lock().extend([asked]);
-        self.note_deletion_tried(&delete.key)?;
+        self.note_deletion_tried(snapshot, &delete.key).await?;
         let mut deleted = Deleted::ConditionFailed;
         if !delete.etag.0.is_empty() {
             deleted = self.delete_version(&key, &delete.etag).await?;
