@@ -114,20 +114,37 @@ pub(super) fn keep_metadata(op: &mut Op<'_>, inode: &Inode) -> Result<()> {
     Ok(())
 }
 
-/// The same for a file that goes while another one has taken its place: that is an edit of the note. A file that is simply deleted
-/// needs no base.
+/// The same for a file that goes while another one has taken its place: that is an edit of the note. A file that is simply deleted needs no
+/// base, but what was sent of it may be in the bucket, and others may build upon it before another file gets its name.
 pub(super) fn keep_if_replaced(op: &mut Op<'_>, ino: Ino) -> Result<()> {
     for key in op.tables.keys_tried(ino)? {
         if resolve_key(op.tables, &key)?.is_some_and(|other| other != ino) {
             return keep(op, ino, None);
         }
     }
-    Ok(())
+    match op.tables.inode(ino)? {
+        Some(inode) => keep_tried(op, &inode, None),
+        None => Ok(()),
+    }
 }
 
 impl Replica {
     /// For a content in a blob: reads and keeps it, while it is still whole. The caller holds the inode's stripe.
     pub(super) fn keep_base_of_blob(&self, ino: Ino) -> Result<()> {
+        self.keep_blob(ino, |tables, inode| match is_clean(inode) {
+            true => lacks_base(tables, inode),
+            false => Ok(tables.was_sent(ino, inode.content_version)),
+        })
+    }
+
+    /// The same for a file that is about to be deleted: what was sent of it.
+    pub(super) fn keep_tried_of_blob(&self, ino: Ino) -> Result<()> {
+        self.keep_blob(ino, |tables, inode| {
+            Ok(!is_clean(inode) && tables.was_sent(ino, inode.content_version))
+        })
+    }
+
+    fn keep_blob(&self, ino: Ino, is_wanted: impl Fn(&mut Tables, &Inode) -> Result<bool>) -> Result<()> {
         let wanted = self.view(|tables| {
             let Some(inode) = tables
                 .inode(ino)?
@@ -136,11 +153,7 @@ impl Replica {
                 return Ok(None);
             };
             let whole = crate::blob::ranges::first_gap(&tables.present(ino)?, 0, inode.size).is_none();
-            let wanted = match is_clean(&inode) {
-                true => lacks_base(tables, &inode)?,
-                false => tables.was_sent(ino, inode.content_version),
-            };
-            Ok((whole && wanted).then_some(inode.size))
+            Ok((whole && is_wanted(tables, &inode)?).then_some(inode.size))
         })?;
         if let Some(size) = wanted {
             let text = self.blobs.read(ino, 0, size as usize)?;

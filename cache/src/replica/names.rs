@@ -116,6 +116,10 @@ impl Replica {
     /// Removes a name of anything but a directory. The inode lives on while it is retained (see [`Replica::retain`]).
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
         self.writable()?;
+        if let Some((ino, _)) = self.view(|tables| tables.name(parent, name))? {
+            let _shared = self.stripe(ino).read();
+            self.keep_tried_of_blob(ino)?;
+        }
         let gone = self.change(|op| {
             let mut directory = op.directory(parent)?;
             let (dentry, inode) = op.find(&directory, name)?.ok_or(Error::Posix(libc::ENOENT))?;

@@ -416,6 +416,42 @@ fn what_came_out_of_an_exchange_is_known_over_a_kill() {
     }
 }
 
+/// What was sent is removed, and the file that came out of an exchange gets its name, with a line put back.
+#[test]
+fn what_was_sent_and_removed_is_known_to_the_file_that_gets_its_name() {
+    run(async {
+        for (killed, rest) in [(false, ""), (true, ""), (true, &*"long line\n".repeat(8 << 10))] {
+            let base = format!("{BASE}{rest}");
+            let mut world = World::new(&[("note.md", &base)]).await;
+            let sent = format!("one\nthree\nfour\n{rest}");
+            world.a.read("note.md").await.unwrap();
+            world.a.save("other.md", &sent).await.unwrap();
+            world.a.exchange("note.md", "other.md").await.unwrap();
+            world.store.lose_replies(Some(CallKind::Put), 2);
+            world.a.replica.write_back_once().await;
+            let stored = world.store.raw_get("note.md").map(|(bytes, _)| bytes.to_vec());
+            assert_eq!(stored.as_deref(), Some(sent.as_bytes()), "it was to be stored");
+            let theirs = format!("{sent}five\n");
+            world.store.raw_put("note.md", theirs, UserMetadata::new());
+            world.a.remove("note.md").await.unwrap();
+            if killed {
+                world.kill_a();
+            }
+            let ours = format!("zero\n{base}");
+            world.a.save("other.md", &ours).await.unwrap();
+            world.a.rename("other.md", "note.md").await.unwrap();
+            let seen = world.settle().await;
+            let merged = tree(&[("note.md", &format!("{ours}five\n"))]);
+            assert!(
+                seen == merged,
+                "killed {killed}, {} bytes: {:?}",
+                rest.len(),
+                seen.keys()
+            );
+        }
+    });
+}
+
 /// The text that was sent is stored under a name of its own by then, and owes nothing.
 #[test]
 fn a_text_that_is_stored_under_another_name_is_known_over_a_kill() {
