@@ -9,6 +9,7 @@
 
 mod attempts;
 mod conflict;
+mod deletions;
 mod directory;
 mod guard;
 mod held;
@@ -21,6 +22,7 @@ mod upload;
 
 pub(crate) use guard::too_many;
 pub(crate) use keys::{is_replaced, resolve_key};
+pub(crate) use moved::lies_elsewhere;
 
 use crate::error::{Error, Result};
 use crate::owed_object::OwedObject;
@@ -64,8 +66,7 @@ pub(crate) struct Pusher {
     failures: Mutex<HashMap<Ino, Failure>>,
     /// When a push was last given up without an answer (monotonic, ms): what it sent may still arrive.
     unanswered: Mutex<HashMap<Ino, u64>>,
-    /// Keys whose deletion has been asked for and was not answered, with their inodes.
-    pub(crate) deletions_tried: Mutex<HashMap<String, Ino>>,
+    pub(crate) deletions_tried: Mutex<deletions::DeletionsTried>,
     /// Not before then (monotonic, ms), hurry or not: something else must be stored first.
     postponed: Mutex<HashMap<Ino, u64>>,
     /// Disputes that wait for a program to be done with the file, since then (monotonic, ms).
@@ -215,7 +216,7 @@ impl Replica {
         self.pusher
             .deletions_tried
             .lock()
-            .retain(|_, ino| tables.dirty.contains_key(ino));
+            .retain(|_, (ino, _)| tables.dirty.contains_key(ino));
         let urgent = self.pusher.urgent.lock();
         let mut in_flight = self.pusher.in_flight.lock();
         if tables.dirty.is_empty() {

@@ -161,8 +161,6 @@ pub struct Replica {
     pub(crate) stopping: AtomicBool,
     /// When this replica was opened (monotonic, ms).
     pub(crate) opened_ms: u64,
-    /// The same since 1970: debts that are as old may have been partly paid by an earlier run.
-    pub(crate) opened_at_ms: u64,
     /// The cache disk has nothing left but the reserve.
     disk_full: AtomicBool,
     /// ... and may still have free pages in `state.db`.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "agreement/deletions.rs"]
+mod deletions;
 #[path = "agreement/machine.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod machine;

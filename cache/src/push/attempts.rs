@@ -8,7 +8,7 @@ use super::run::Snapshot;
 use crate::error::Result;
 use crate::merge::{self, MERGE_BYTES_MAX, is_text};
 use crate::replica::Replica;
-use crate::state::{Base, BaseMetadata, Inode, Mutation};
+use crate::state::{Base, BaseMetadata, Inode};
 use crate::store::{Condition, ObjectKey};
 use crate::types::FileKind;
 use bytes::Bytes;
@@ -110,7 +110,11 @@ impl Replica {
             let mut standing = Vec::new();
             for ino in inodes {
                 let small = |inode: &Inode| inode.kind == FileKind::File && inode.size <= MERGE_BYTES_MAX as u64;
-                if let Some(inode) = tables.inode(ino)?.filter(small) {
+                let Some(inode) = tables.inode(ino)?.filter(small) else {
+                    continue;
+                };
+                // What has been changed since was kept then.
+                if inode.base_version == inode.content_version || tables.was_sent(ino, inode.content_version) {
                     standing.push((inode, tables.xattrs(ino)?));
                 }
             }
@@ -149,33 +153,6 @@ impl Replica {
             .map(|attempt| &attempt.text[..])
             .chain(deleted.then_some(&b""[..]));
         Ok(texts.any(|text| merge::took_out(before, text, ours, theirs)))
-    }
-
-    /// This version of a key is about to be deleted. Whoever makes the file anew after that begins from an older text, and takes nothing out; and
-    /// a file that has moved away must not be taken for stored there, should it come back, also after a power cut.
-    pub(super) async fn note_deletion_tried(&self, snapshot: &Snapshot, key: &str) -> Result<()> {
-        self.change(|op| {
-            let known = op.tables.remote(key)?;
-            if let Some(remote) = known.filter(|_| !op.tables.was_deletion_tried(key)) {
-                op.push(Mutation::PutTriedDeletion {
-                    key: remote.key,
-                    etag: remote.etag,
-                });
-            }
-            Ok(())
-        })?;
-        match snapshot.wanted.is_empty() {
-            true => Ok(()),
-            false => self.synced().await,
-        }
-    }
-
-    /// The only deletion of this version that was tried did not take place.
-    pub(super) fn forget_deletion_tried(&self, key: &str) -> Result<()> {
-        self.change(|op| {
-            op.push(Mutation::DropTriedDeletion(key.to_owned()));
-            Ok(())
-        })
     }
 
     /// The upload without an answer upon which theirs is built, instead of `base`: of those of which every change is there the one from which

@@ -46,6 +46,12 @@ impl Replica {
                 self.synced().await?;
             }
             if empty && !marked {
+                // A deletion that is still on its way would take it.
+                let wait_ms = self.late_deletion_wait_ms(key).unwrap_or(0);
+                if wait_ms > 0 {
+                    self.postpone(ino, wait_ms);
+                    return Ok(());
+                }
                 let marker = self.store.put_marker(&parse(key.trim_end_matches('/'))?).await;
                 self.note_health(&marker);
                 marker?;
@@ -146,7 +152,11 @@ impl Replica {
             .delete_marker(&parse(remote.key.trim_end_matches('/'))?)
             .await;
         self.note_health(&gone);
-        gone?;
+        if let Err(error) = gone {
+            self.note_deletion_asked(ino, &remote.key);
+            return Err(error.into());
+        }
+        self.pusher.deletions_tried.lock().remove(&remote.key);
         self.note_deletion(&remote.key);
         self.tell_gone(ino, &remote.key);
         self.change(|op| {

@@ -9,7 +9,7 @@ use super::plan::Delete;
 use super::run::Snapshot;
 use crate::error::Result;
 use crate::replica::Replica;
-use crate::state::{ConflictKind, Mutation, Remote};
+use crate::state::{ConflictKind, Inode, Mutation, Remote, Tables};
 use crate::store::{ETag, ObjectKey, ObjectMetadata};
 use crate::types::Ino;
 use std::sync::Arc;
@@ -124,9 +124,10 @@ impl Replica {
         match head? {
             Some(info) if info.etag == *etag || self.wrote(&info, source.as_str(), Some(snapshot.ino))? => Ok(None),
             // It came after our own deletion, or is an edit of the name, which another file has now: no edit of ours.
-            Some(_) if self.may_be_deleted(snapshot.ino, source.as_str())? && self.is_whole(snapshot.ino)? => Ok(None),
+            Some(_) if self.may_be_deleted(source.as_str())? && self.is_whole(snapshot.ino)? => Ok(None),
             Some(_)
-                if self.may_be_deleted(snapshot.ino, source.as_str())?
+                if !snapshot.wanted.iter().any(|wanted| wanted == source.as_str())
+                    && self.may_be_deleted(source.as_str())?
                     && self.lies_elsewhere(snapshot.ino, source.as_str())? =>
             {
                 let left = Delete {
@@ -158,17 +159,10 @@ impl Replica {
         }
     }
 
-    /// Whether the ledger knows another object with the file's content than that of `key`.
     fn lies_elsewhere(&self, ino: Ino, key: &str) -> Result<bool> {
-        self.view(|tables| {
-            let Some(inode) = tables.inode(ino)? else {
-                return Ok(false);
-            };
-            let holds = |remote: &Remote| remote.content_version == inode.base_version && !remote.etag.is_empty();
-            let others: Vec<Remote> = tables.remotes_of(ino)?.into_iter().filter(holds).collect();
-            Ok(others
-                .iter()
-                .any(|remote| remote.key != key && !tables.is_in_doubt(&remote.key, ino)))
+        self.view(|tables| match tables.inode(ino)? {
+            Some(inode) => lies_elsewhere(tables, &inode, key),
+            None => Ok(false),
         })
     }
 
@@ -187,4 +181,13 @@ impl Replica {
             Ok(())
         })
     }
+}
+
+/// Whether the ledger knows another object with a file's content than that of `key`.
+pub(crate) fn lies_elsewhere(tables: &mut Tables, inode: &Inode, key: &str) -> Result<bool> {
+    let holds = |remote: &Remote| remote.content_version == inode.base_version && !remote.etag.is_empty();
+    let others: Vec<Remote> = tables.remotes_of(inode.ino)?.into_iter().filter(holds).collect();
+    Ok(others
+        .iter()
+        .any(|remote| remote.key != key && !tables.is_in_doubt(&remote.key, inode.ino)))
 }

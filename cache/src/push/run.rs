@@ -156,6 +156,9 @@ impl Replica {
 
     /// Does what was planned, unless the bucket is not as expected.
     async fn act(self: &Arc<Self>, snapshot: &Snapshot, plan: &Plan) -> Result<Verdict> {
+        if let Some(verdict) = self.wait_for_late_deletions(snapshot, plan)? {
+            return Ok(verdict);
+        }
         let mut others_changed = false;
         for write in &plan.writes {
             let (Write::Put { key, .. } | Write::Copy { key, .. }) = write;
@@ -366,20 +369,14 @@ impl Replica {
 
     pub(super) async fn delete(self: &Arc<Self>, snapshot: &Snapshot, delete: &Delete) -> Result<Verdict> {
         let key = parse(&delete.key)?;
-        let tried = self.may_be_deleted(snapshot.ino, &delete.key)?;
-        let asked = (delete.key.clone(), snapshot.ino);
-        self.pusher.deletions_tried.lock().extend([asked]);
-        self.note_deletion_tried(snapshot, &delete.key).await?;
+        let tried = self.may_be_deleted(&delete.key)?;
         let mut deleted = Deleted::ConditionFailed;
         if !delete.etag.0.is_empty() {
-            deleted = self.delete_version(&key, &delete.etag).await?;
+            deleted = self.try_delete(snapshot, &key, &delete.etag).await?;
         }
         let mut theirs = None;
         if deleted == Deleted::ConditionFailed {
-            (deleted, theirs) = self.delete_if_ours(&key).await?;
-        }
-        if deleted == Deleted::ConditionFailed && !tried {
-            self.forget_deletion_tried(&delete.key)?;
+            (deleted, theirs) = self.delete_if_ours(snapshot, &key).await?;
         }
         // What came after our deletion is no edit of ours.
         if let Some(info) = theirs.as_ref().filter(|_| !snapshot.wanted.is_empty() && !tried)
@@ -403,17 +400,8 @@ impl Replica {
         Ok(Verdict::Ours)
     }
 
-    /// Whether a deletion of this key by us may have taken place without an answer: in this run, or in an earlier one.
-    pub(super) fn may_be_deleted(&self, ino: Ino, key: &str) -> Result<bool> {
-        if self.pusher.deletions_tried.lock().contains_key(key) {
-            return Ok(true);
-        }
-        let since_ms = self.view(|tables| Ok(tables.dirty.get(&ino).map_or(0, |debt| debt.since_ms)))?;
-        Ok(since_ms <= self.opened_at_ms)
-    }
-
     /// What is there may be a write of this replica whose answer was lost: then it goes as well. Else it is told.
-    async fn delete_if_ours(&self, key: &ObjectKey) -> Result<(Deleted, Option<ObjectInfo>)> {
+    async fn delete_if_ours(&self, snapshot: &Snapshot, key: &ObjectKey) -> Result<(Deleted, Option<ObjectInfo>)> {
         let head = self.store.head(key).await;
         self.note_health(&head);
         let Some(info) = head? else {
@@ -422,7 +410,7 @@ impl Replica {
         if !self.wrote(&info, key.as_str(), None)? {
             return Ok((Deleted::ConditionFailed, Some(info)));
         }
-        Ok((self.delete_version(key, &info.etag).await?, None))
+        Ok((self.try_delete(snapshot, key, &info.etag).await?, None))
     }
 
     /// An edit beats a delete: somebody changed the object after we had last seen it, so it is a file again.

@@ -77,10 +77,16 @@ fn keep_tried(op: &mut Op<'_>, inode: &Inode, blob: Option<&[u8]>) -> Result<()>
     if inode.kind != FileKind::File || keys.is_empty() {
         return Ok(());
     }
-    let text = text_of(op, inode, blob)?.filter(|text| op.tables.has_room_for_tried(text.len() as u64));
-    let Some(text) = text else { return Ok(()) };
+    let Some(text) = text_of(op, inode, blob)? else {
+        return Ok(());
+    };
     let metadata = BaseMetadata::of(inode, op.tables.xattrs(inode.ino)?);
+    let mut bytes = 0;
     for key in keys {
+        bytes += text.len() as u64;
+        if !op.tables.has_room_for_tried(bytes) {
+            break;
+        }
         if let Some(remote) = op.tables.remote(&key)? {
             op.push(Mutation::PutTriedText(Base {
                 key,
@@ -156,8 +162,11 @@ impl Replica {
             Ok((whole && is_wanted(tables, &inode)?).then_some(inode.size))
         })?;
         if let Some(size) = wanted {
-            let text = self.blobs.read(ino, 0, size as usize)?;
-            self.change(|op| keep(op, ino, Some(&text)))?;
+            // A blob that is damaged must not keep its file from being replaced or removed.
+            match self.blobs.read(ino, 0, size as usize) {
+                Ok(text) => self.change(|op| keep(op, ino, Some(&text)))?,
+                Err(error) => tracing::warn!(ino, %error, "The text of this file cannot be kept for a merge"),
+            }
         }
         Ok(())
     }

@@ -74,7 +74,6 @@ impl Replica {
             changed_signal: Condvar::new(),
             stopping: AtomicBool::new(false),
             opened_ms: options.clock.monotonic_ms(),
-            opened_at_ms: (options.clock.now().as_nanos() / 1_000_000).max(0) as u64,
             disk_full: AtomicBool::new(false),
             disk_short: AtomicBool::new(false),
             evictions: AtomicU64::new(0),

@@ -8,7 +8,7 @@ use super::content::is_stored;
 use super::op::Op;
 use super::replaced::is_whole;
 use crate::error::Result;
-use crate::push::is_replaced;
+use crate::push::{is_replaced, lies_elsewhere};
 use crate::state::{Dentry, Inode, LoggedChange, Mutation, Place, Remote};
 use crate::store::ObjectInfo;
 use crate::types::*;
@@ -159,8 +159,10 @@ fn follows(op: &mut Op<'_>, inode: &Inode, key: &str) -> Result<bool> {
     let whole = is_whole(op.tables, inode)?;
     if has_key(op, inode, key)? {
         // What is there may be built upon another file of ours, which had this name for a while, or be made anew: the push finds out.
-        let overwritten = whole && op.tables.was_tried_by_others(key, inode.ino);
-        return Ok(!overwritten && !op.tables.was_deletion_tried(key));
+        return match whole {
+            true => Ok(!op.tables.is_in_doubt(key, inode.ino)),
+            false => Ok(!op.tables.was_deletion_tried(key) || !lies_elsewhere(op.tables, inode, key)?),
+        };
     }
     // For a file that has left the key, it may be for the file that has taken its place, or be of that one.
     Ok(!whole && !is_replaced(op.tables, inode.ino, key)? && !has_arrived(op, inode)?)

@@ -59,6 +59,9 @@ impl Tables {
     pub(super) fn put_tried(&mut self, tried: &Base) -> Result<()> {
         self.drop_tried(&tried.key, Some(&tried.etag))?;
         let text = tried.bytes.as_ref().map_or(&[][..], |bytes| bytes.as_slice());
+        if self.is_newest_tried(&tried.key, text)? {
+            return Ok(());
+        }
         let of_key = self.tried.keys.entry(tried.key.clone()).or_default();
         of_key.replaces.clone_from(&tried.etag);
         let nth = of_key.texts.back().map_or(1, |(nth, _)| nth + 1);
@@ -78,6 +81,16 @@ impl Tables {
             "INSERT OR REPLACE INTO tried VALUES (?1, ?2, ?3, ?4, ?5)",
             params![tried.key, nth as i64, tried.etag, metadata, text],
         )
+    }
+
+    fn is_newest_tried(&mut self, key: &str, text: &[u8]) -> Result<bool> {
+        let newest = self.tried.keys.get(key).and_then(|known| known.texts.back()).copied();
+        let Some((nth, _)) = newest.filter(|(_, bytes)| *bytes == text.len() as u64) else {
+            return Ok(false);
+        };
+        let sql = "SELECT text FROM tried WHERE key = ?1 AND nth = ?2";
+        let kept: Option<Vec<u8>> = self.one(sql, params![key, nth as i64], |row| row.get(0))?;
+        Ok(kept.is_some_and(|kept| kept == text))
     }
 
     pub(super) fn put_tried_deletion(&mut self, key: &str, etag: &str) -> Result<()> {
