@@ -293,6 +293,14 @@ impl SharedIndex {
         within(&self.inner.address, call).await
     }
 
+    /// Whether opening it made its tables, or brought older ones up to date: then what it knows of notes may lack something until they are told again.
+    pub fn was_older(&self) -> bool {
+        match &self.inner.database {
+            Database::Libsql(database) => database.was_older,
+            Database::Postgres(database) => database.was_older,
+        }
+    }
+
     /// Where the database is, without any secret.
     pub fn address(&self) -> &SharedAddress {
         &self.inner.address

@@ -259,6 +259,27 @@ fn a_database_of_before_is_brought_up_to_date_and_keeps_its_notes() -> Result<()
         index.apply(&[note(b"b.md", "2")]).await?;
         ensure!(everything(&index, 10).await?.len() == 2, "a note is missing");
         ensure!(index.around(b"b.md").await?.len() == 2, "who links to it is not known");
+        ensure!(
+            index.was_older() && !open(&url, "v").await?.was_older(),
+            "nobody would compare"
+        );
+        // What was there is no known version, so that it is told again, and its names with it.
+        ensure!(index.around(b"a.md").await?.len() < 2, "its names cannot be known yet");
+        ensure!(
+            index.row(b"a.md").await?.is_some_and(|row| row.version.etag.is_empty()),
+            "it would not be told again"
+        );
+        index
+            .apply(&[
+                note(b"a.md", "1"),
+                upsert(b"c.md", version("3", 1, "m"), None, b"[[a]]"),
+            ])
+            .await?;
+        ensure!(index.around(b"a.md").await?.len() == 3, "who links to it is not known");
+        ensure!(
+            index.row(b"a.md").await?.is_some_and(|row| row.version.etag == "1"),
+            "it is told"
+        );
         Ok(())
     })
 }

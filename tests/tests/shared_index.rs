@@ -306,8 +306,12 @@ fn what_the_database_refuses_is_a_warning_and_the_rest_is_shared() -> Result<()>
 #[test]
 fn what_is_gone_here_is_not_found_there() -> Result<()> {
     let (store, database) = (Store::ministack()?, Sqld::start()?);
-    for name in ["kept", "gone", "changed"] {
-        store.put(&format!("{name}.md"), b"a lynx\n")?;
+    for (name, text) in [
+        ("kept", "a lynx [[gone]] [[changed]]\n"),
+        ("gone", "a lynx\n"),
+        ("changed", "a lynx [[kept]]\n"),
+    ] {
+        store.put(&format!("{name}.md"), text.as_bytes())?;
     }
     let teller = machine(&store, &database.url(), &[])?;
     shared(&teller)?;
@@ -318,10 +322,19 @@ fn what_is_gone_here_is_not_found_there() -> Result<()> {
     shows(&fresh, ".", 3)?;
     proxy.set_fault(Fault::Unavailable);
     std::fs::remove_file(fresh.path("gone.md"))?;
-    std::fs::write(fresh.path("changed.md"), "a marten\n")?;
+    std::fs::write(fresh.path("changed.md"), "a marten [[kept]]\n")?;
     std::fs::write(fresh.path("new.md"), "a lynx\n")?;
     let found = fresh.search("lynx")?;
     ensure!(found == ["new.md", "kept.md"], "{found:?}");
+    let kept = fresh.path("kept.md").display().to_string();
+    let links = fresh.notefs().json(&["links", &kept, "--json"])?;
+    ensure!(
+        links[0]["resolved"].is_null() && links[1]["resolved"] == "changed.md",
+        "{links}"
+    );
+    // Indexed here, with a link to what is not.
+    let backlinks = fresh.notefs().json(&["backlinks", &kept, "--json"])?;
+    ensure!(backlinks[0]["path"] == "changed.md", "{backlinks}");
     Ok(())
 }
 

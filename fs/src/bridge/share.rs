@@ -156,6 +156,8 @@ struct State {
     compared_ms: u64,
     forgot_ms: u64,
     failing: Option<(Instant, String)>,
+    /// When a question was not answered last, and why.
+    unanswered: Option<(Instant, String)>,
     stop: bool,
 }
 
@@ -208,6 +210,7 @@ impl Share {
             compared_ms: position.as_ref().map_or(0, |position| position.compared_ms),
             forgot_ms: position.as_ref().map_or(0, |position| position.forgot_ms),
             failing: None,
+            unanswered: None,
             stop: false,
         };
         kept_from.0.store(state.read_seq, Ordering::Release);
@@ -313,7 +316,13 @@ impl Share {
 impl Inner {
     /// The database, opened by the first who needs it.
     async fn database(&self) -> Result<&SharedIndex, SharedError> {
-        let open = || SharedIndex::open(&self.address, &self.vault);
+        let open = async || {
+            let opened = SharedIndex::open(&self.address, &self.vault).await?;
+            if opened.was_older() {
+                self.state.lock().compared_ms = 0;
+            }
+            Ok(opened)
+        };
         self.database.get_or_try_init(open).await
     }
 

@@ -167,10 +167,11 @@ impl Fleet {
             let Some(child) = self.children.get_mut(name) else {
                 continue;
             };
-            let Ok(Some(status)) = child.try_wait() else { continue };
+            // Not looked at before: its number is its own until then.
             if self.words_due.contains(&child.id()) {
                 continue;
             }
+            let Ok(Some(status)) = child.try_wait() else { continue };
             self.children.remove(name);
             let was_starting = member.state == State::Starting;
             let why = match (&member.last_error, was_starting) {

@@ -49,7 +49,7 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
         )?
     } else {
         // What a link leads to is replaced, not the link.
-        let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.clone());
+        let file = behind_links(file);
         export_to(&file, |out| {
             archive::export(&record.mountpoint, BufWriter::new(out), spelling, knowledge)
         })?
@@ -60,6 +60,17 @@ pub(super) fn export(args: &ExportArgs) -> Outcome {
         show_bytes(done.bytes)
     ));
     Ok(0)
+}
+
+/// Where a file is, or will be, if a link leads there.
+fn behind_links(file: &Path) -> PathBuf {
+    if let Ok(place) = std::fs::canonicalize(file) {
+        return place;
+    }
+    match std::fs::read_link(file) {
+        Ok(target) => file.parent().map_or(target.clone(), |folder| folder.join(&target)),
+        Err(_) => file.to_owned(),
+    }
 }
 
 /// A reader never finds half an archive, and the one before stays until this one is whole. A pipe or a device is written to as it is.

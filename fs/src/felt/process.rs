@@ -33,12 +33,9 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// Starts one for the mount with this device (`major:minor`), whose commands may take as long as `deadline`. It dies with the calling
-    /// *thread*.
-    pub(crate) fn start(mountpoint: &Path, device: &str, deadline: Duration) -> io::Result<Actor> {
+    /// Starts one for the mount with this device (`major:minor`). It dies with the calling *thread*.
+    pub(crate) fn start(mountpoint: &Path, device: &str) -> io::Result<Actor> {
         let (socket, theirs) = UnixStream::pair()?;
-        socket.set_read_timeout(Some(deadline))?;
-        socket.set_write_timeout(Some(deadline))?;
         // By this name it is the very program that runs, even if the file was replaced since.
         let child = std::process::Command::new("/proc/self/exe")
             .arg0("notefs")
@@ -60,12 +57,16 @@ impl Actor {
         self.child.id()
     }
 
-    /// Has a command done.
-    pub(crate) fn perform(&mut self, command: &Command) -> Result<(), Refusal> {
+    /// Has a command done, which may take as long as `deadline`.
+    pub(crate) fn perform(&mut self, command: &Command, deadline: Duration) -> Result<(), Refusal> {
         let message = command
             .encode()
             .map_err(|error| Refusal::Errno(error.raw_os_error().unwrap_or(libc::EINVAL)))?;
-        self.socket.write_all(&message).map_err(Refusal::Broken)?;
+        let limit = self.socket.set_read_timeout(Some(deadline));
+        limit
+            .and_then(|()| self.socket.set_write_timeout(Some(deadline)))
+            .and_then(|()| self.socket.write_all(&message))
+            .map_err(Refusal::Broken)?;
         match read_answer(&self.socket).map_err(Refusal::Broken)? {
             0 => Ok(()),
             errno => Err(Refusal::Errno(errno)),

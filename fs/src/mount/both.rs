@@ -31,7 +31,7 @@ impl Desk {
                     ours.iter().map(|link| (link.path_bytes.clone(), link.line)).collect();
                 for link in theirs {
                     let is_known = known.contains(&(link.path_bytes.clone(), link.line));
-                    if !is_known && self.knows_no_better(&link.path_bytes)? {
+                    if !is_known && (self.knows_no_better(&link.path_bytes)? || self.has_unresolved(&link)?) {
                         ours.push(link);
                     }
                 }
@@ -47,6 +47,16 @@ impl Desk {
             |index| index.links(path),
             |share| share.around(path)?.links(path).map_err(|error| error.to_string()),
             |ours, theirs| {
+                let mut targets: Vec<Vec<u8>> = theirs.iter().filter_map(|link| link.resolved_bytes.clone()).collect();
+                targets.sort_unstable();
+                targets.dedup();
+                let mut gone = HashSet::new();
+                for target in targets {
+                    if !self.index.contains(&target).map_err(index_failure)? && !self.knows_no_better(&target)? {
+                        gone.insert(target);
+                    }
+                }
+                let theirs = without(theirs, &gone);
                 if self.knows_no_better(path)? {
                     *ours = theirs;
                 } else {
@@ -81,6 +91,15 @@ impl Desk {
                 Ok(())
             },
         )
+    }
+
+    /// Whether a link stands in a note as this machine has indexed it, with a target that is not indexed yet.
+    fn has_unresolved(&self, link: &Backlink) -> Result<bool, Failure> {
+        let here = self.index.links(&link.path_bytes).map_err(index_failure)?;
+        Ok(here.iter().any(|known| {
+            known.resolved_bytes.is_none()
+                && (known.line, known.kind, &known.fragment) == (link.line, link.kind, &link.fragment)
+        }))
     }
 
     /// Asks this machine's index, and the shared one too while this one is behind.
@@ -118,6 +137,16 @@ impl Desk {
             shared_error: both.shared_error,
         }
     }
+}
+
+/// Links to notes that are gone here lead nowhere.
+fn without(mut links: Vec<Link>, gone: &HashSet<Vec<u8>>) -> Vec<Link> {
+    for link in &mut links {
+        if link.resolved_bytes.as_ref().is_some_and(|target| gone.contains(target)) {
+            (link.resolved, link.resolved_bytes) = (None, None);
+        }
+    }
+    links
 }
 
 /// Links that lead nowhere lead where another index has the same target lead.

@@ -11,6 +11,7 @@ use notefs_cache::store::{Store, StoreUrl, open_store, preflight};
 use notefs_cache::{Options, Replica};
 use notefs_indexer::{Index, IndexError, SharedAddress, is_note};
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,11 +183,14 @@ fn vault_of(store: &str) -> String {
     let host = StoreUrl::parse(store).ok().and_then(|url| url.host());
     match host {
         None => place.to_owned(),
-        Some(host) if host == "localhost" || host.starts_with("127.") || host.contains("::1") => {
-            format!("{place}@localhost")
-        }
+        Some(host) if is_this_machine(&host) => format!("{place}@localhost"),
         Some(host) => format!("{place}@{host}"),
     }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Opens the index. It can always be made anew from the notes, so one that cannot be used is moved aside.
@@ -243,9 +247,11 @@ mod tests {
                 "s3://b?endpoint=http://127.0.0.1:9000",
                 "s3://b?endpoint=http://localhost",
                 "s3://b?endpoint=http://[::1]:1",
+                "s3://b?endpoint=http://127.9.9.9:9000",
             ],
             "s3://b@localhost",
         );
+        same(&["s3://b?endpoint=http://[fd00::10]:9000"], "s3://b@[fd00::10]");
         same(&["fs:///notes", "fs:///notes/"], "fs:///notes");
     }
 }

@@ -37,13 +37,19 @@ const ROW_COLUMNS: &str = "hex(path), etag, stored_ms, writer, write_id, gone, s
 pub(super) struct Libsql {
     client: Client,
     vault_id: i64,
+    /// The tables were made, or brought up to date, while this was opened.
+    pub(super) was_older: bool,
 }
 
 impl Libsql {
     pub(super) async fn open(address: &SharedAddress, vault: &str) -> Result<Self, SharedError> {
         let client = Client::new(address)?;
-        let vault_id = schema::open(&client, vault).await?;
-        Ok(Self { client, vault_id })
+        let (vault_id, was_older) = schema::open(&client, vault).await?;
+        Ok(Self {
+            client,
+            vault_id,
+            was_older,
+        })
     }
 
     pub(super) async fn apply(&self, rows: &Rows) -> Result<(), SharedError> {

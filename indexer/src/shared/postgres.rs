@@ -36,13 +36,19 @@ const ROW_COLUMNS: &str = "path, etag, stored_ms, writer, write_id, gone::bigint
 pub(super) struct Postgres {
     connection: Connection,
     vault_id: i64,
+    /// The tables were made, or brought up to date, while this was opened.
+    pub(super) was_older: bool,
 }
 
 impl Postgres {
     pub(super) async fn open(address: &SharedAddress, vault: &str) -> Result<Self, SharedError> {
         let connection = Connection::new(address)?;
-        let vault_id = schema::open(&connection, vault).await?;
-        Ok(Self { connection, vault_id })
+        let (vault_id, was_older) = schema::open(&connection, vault).await?;
+        Ok(Self {
+            connection,
+            vault_id,
+            was_older,
+        })
     }
 
     fn statement(&self, sql: impl Into<String>) -> Statement {

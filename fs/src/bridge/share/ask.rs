@@ -2,10 +2,13 @@
 
 use super::{Share, error_line};
 use notefs_indexer::{Entity, Hit, Index, SharedError, SharedIndex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a question waits for it.
 const ANSWER_WAIT_MS: u64 = 2_000;
+
+/// For how long after a question without an answer others are not asked: a folder of `.notefs` asks hundreds, one after the other.
+const UNANSWERED_PAUSE_MS: u64 = 5_000;
 
 impl Share {
     /// Notes that the shared index finds, best first, if it answers in time.
@@ -31,18 +34,28 @@ impl Share {
 
     fn ask<T>(&self, question: impl AsyncFnOnce(&SharedIndex) -> Result<T, SharedError>) -> Result<T, String> {
         let inner = &self.inner;
+        if let Some((since, error)) = &inner.state.lock().unanswered
+            && since.elapsed() < Duration::from_millis(UNANSWERED_PAUSE_MS)
+        {
+            return Err(error.clone());
+        }
         let answer = async { question(inner.database().await?).await };
         let wait = Duration::from_millis(ANSWER_WAIT_MS);
         let answer = inner
             .runtime
             .block_on(async { tokio::time::timeout(wait, answer).await });
-        match answer {
-            Ok(answer) => answer.map_err(error_line),
-            Err(_) => Err(format!(
-                "The shared index {} did not answer within {} s",
-                inner.address,
-                ANSWER_WAIT_MS / 1_000
-            )),
+        let (away, error) = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => (error.away(), error_line(error)),
+            Err(_) => {
+                let seconds = ANSWER_WAIT_MS / 1_000;
+                let error = format!("The shared index {} did not answer within {seconds} s", inner.address);
+                (true, error)
+            }
+        };
+        if away {
+            inner.state.lock().unanswered = Some((Instant::now(), error.clone()));
         }
+        Err(error)
     }
 }

@@ -49,11 +49,14 @@ impl Feeler {
     /// Lets a change take effect with its events. Answers false if it took effect without them.
     pub(super) fn feel(&mut self, change: &RemoteChange) -> bool {
         let begun = Instant::now();
+        if self.staff.is_present() {
+            // First: those for whom this waits may begin to hold the folder.
+            std::thread::sleep(self.fresh.wait(change.parent, Instant::now()));
+        }
         let is_held = self.wait_until_free(change);
         if !self.staff.is_present() || is_held {
             return !self.take_effect(change);
         }
-        std::thread::sleep(self.fresh.wait(change.parent, Instant::now()));
         let felt = match &change.kind {
             RemoteChangeKind::Modified => self.feel_modified(change),
             _ => self.feel_name(change),

@@ -49,6 +49,15 @@ fn pause(broken_before: u32) -> Duration {
     Duration::from_millis(pause_ms)
 }
 
+/// How long a command may take, so long after an actor that did not answer.
+fn deadline(since_silent: Option<Duration>) -> Duration {
+    let mistrust = Duration::from_secs(MISTRUST_SECONDS);
+    match since_silent.is_some_and(|since| since < mistrust) {
+        true => Duration::from_secs(MISTRUSTED_DEADLINE_SECONDS),
+        false => Duration::from_secs(COMMAND_DEADLINE_SECONDS),
+    }
+}
+
 impl Staff {
     pub(super) fn new(place: Option<(PathBuf, String)>, gate: Arc<Gate>) -> Staff {
         Staff {
@@ -81,7 +90,7 @@ impl Staff {
         let Some((mountpoint, device)) = &self.place else {
             return;
         };
-        match Actor::start(mountpoint, device, self.deadline()) {
+        match Actor::start(mountpoint, device) {
             Ok(actor) => {
                 // Before its first command, so that none of its requests is taken for a program's.
                 self.gate.admit(actor.pid());
@@ -96,11 +105,7 @@ impl Staff {
     }
 
     fn deadline(&self) -> Duration {
-        let mistrust = Duration::from_secs(MISTRUST_SECONDS);
-        match self.silent.is_some_and(|silent| silent.elapsed() < mistrust) {
-            true => Duration::from_secs(MISTRUSTED_DEADLINE_SECONDS),
-            false => Duration::from_secs(COMMAND_DEADLINE_SECONDS),
-        }
+        deadline(self.silent.map(|silent| silent.elapsed()))
     }
 
     fn postpone(&mut self) {
@@ -120,10 +125,11 @@ impl Staff {
 
     /// Has the command done. An actor that does not answer is let go.
     pub(super) fn perform(&mut self, command: &Command) -> Result<(), Refusal> {
+        let deadline = self.deadline();
         let Some(actor) = &mut self.actor else {
             return Err(Refusal::Errno(libc::ESRCH));
         };
-        let result = actor.perform(command);
+        let result = actor.perform(command, deadline);
         match &result {
             Err(Refusal::Broken(error)) => {
                 tracing::warn!("The process that raises file events does not answer ({error}); another is started");
@@ -174,6 +180,15 @@ impl Staff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mistrust_ends() {
+        let seconds = |since: Option<u64>| deadline(since.map(Duration::from_secs)).as_secs();
+        assert_eq!(
+            [None, Some(1), Some(59), Some(60), Some(3_600)].map(seconds),
+            [5, 1, 1, 5, 5]
+        );
+    }
 
     #[test]
     fn pauses_are_bounded() {

@@ -104,10 +104,13 @@ const V2: &[&str] = &[
     "CREATE INDEX name_by_note ON name (note_id)",
     "CREATE INDEX link_by_whole_key ON link (whole_key) WHERE whole_key IS NOT NULL",
     "CREATE INDEX link_by_slug_key ON link (slug_key) WHERE slug_key IS NOT NULL",
+    // The names of notes that are there already are known once they are told again: as they are, they are no known version.
+    "UPDATE note SET etag = '' WHERE gone = 0",
 ];
 
-/// Brings the database to the newest schema and answers the number of the vault.
-pub(super) async fn open(client: &Client, vault: &str) -> Result<i64, SharedError> {
+/// Brings the database to the newest schema and answers the number of the vault, and whether the schema was an older one.
+pub(super) async fn open(client: &Client, vault: &str) -> Result<(i64, bool), SharedError> {
+    let mut was_older = false;
     let action = "open the shared index";
     let table = "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, applied_s INTEGER NOT NULL DEFAULT (unixepoch()))";
     for _ in 0..MIGRATION_TRIES {
@@ -138,8 +141,9 @@ pub(super) async fn open(client: &Client, vault: &str) -> Result<i64, SharedErro
             return Err(SharedError::newer(client.address(), found));
         }
         if done == MIGRATIONS.len() {
-            return vault_id(client, vault).await;
+            return Ok((vault_id(client, vault).await?, was_older));
         }
+        was_older = true;
         migrate(client, done).await?;
     }
     Err(SharedError::busy(

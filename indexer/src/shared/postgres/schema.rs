@@ -96,10 +96,12 @@ const V2: &[&str] = &[
     "CREATE INDEX name_by_key ON notefs.name (left(key, 256))",
     "CREATE INDEX link_by_whole_key ON notefs.link (left(whole_key, 256)) WHERE whole_key IS NOT NULL",
     "CREATE INDEX link_by_slug_key ON notefs.link (left(slug_key, 256)) WHERE slug_key IS NOT NULL",
+    // The names of notes that are there already are known once they are told again: as they are, they are no known version.
+    "UPDATE notefs.note SET etag = '' WHERE gone = 0",
 ];
 
-/// Brings the database to the newest schema and answers the number of the vault.
-pub(super) async fn open(connection: &Connection, vault: &str) -> Result<i64, SharedError> {
+/// Brings the database to the newest schema and answers the number of the vault, and whether the schema was an older one.
+pub(super) async fn open(connection: &Connection, vault: &str) -> Result<(i64, bool), SharedError> {
     let done = newest(connection).await?;
     if done > MIGRATIONS.len() {
         let found = i64::try_from(done).unwrap_or(i64::MAX);
@@ -108,7 +110,7 @@ pub(super) async fn open(connection: &Connection, vault: &str) -> Result<i64, Sh
     if done < MIGRATIONS.len() {
         migrate(connection).await?;
     }
-    vault_id(connection, vault).await
+    Ok((vault_id(connection, vault).await?, done < MIGRATIONS.len()))
 }
 
 /// How many migrations the database has had.
