@@ -3,7 +3,6 @@
 //! Owns what is remembered of them, over a kill and a power cut, and how long a write of the same key waits for them. Does not own when a key is
 //! deleted (`push/run.rs`), nor what a merge makes of it (`push/attempts.rs`).
 
-use super::conflict::Verdict;
 use super::plan::{Plan, Write};
 use super::run::Snapshot;
 use crate::error::Result;
@@ -71,37 +70,25 @@ impl Replica {
         self.view(|tables| Ok(tables.was_deletion_tried(key)))
     }
 
-    /// A deletion that is still on its way would take what is written now: equal contents bear equal tags. `None`: there is none.
-    pub(super) fn wait_for_late_deletions(&self, snapshot: &Snapshot, plan: &Plan) -> Result<Option<Verdict>> {
+    /// How long the writes of a plan wait, in milliseconds: a deletion that is still on its way would take what is written now, since equal contents
+    /// bear equal tags.
+    pub(super) fn late_deletions_wait_ms(&self, plan: &Plan) -> Result<u64> {
         let mut wait_ms = 0;
         for write in &plan.writes {
             let (Write::Put { key, .. } | Write::Copy { key, .. }) = write;
-            if self.may_be_deleted(key)? {
-                wait_ms = wait_ms.max(
-                    self.late_deletion_wait_ms(key)
-                        .unwrap_or_else(|| self.late_ms_since(self.opened_ms)),
-                );
-            }
+            wait_ms = wait_ms.max(self.late_deletion_wait_ms(key)?);
         }
-        if wait_ms == 0 {
-            return Ok(None);
-        }
-        self.postpone(snapshot.ino, wait_ms);
-        Ok(Some(Verdict::Later))
+        Ok(wait_ms)
     }
 
-    /// How long a deletion of this key that was tried in this run may still take place, in milliseconds.
-    pub(super) fn late_deletion_wait_ms(&self, key: &str) -> Option<u64> {
-        let asked_ms = self
-            .pusher
-            .deletions_tried
-            .lock()
-            .get(key)
-            .map(|(_, asked_ms)| *asked_ms);
-        asked_ms.map(|asked_ms| self.late_ms_since(asked_ms))
-    }
-
-    fn late_ms_since(&self, since_ms: u64) -> u64 {
-        (since_ms + self.capabilities.late_write_ms).saturating_sub(self.now_ms())
+    /// How long a deletion of this key without an answer may still take place, in milliseconds.
+    pub(super) fn late_deletion_wait_ms(&self, key: &str) -> Result<u64> {
+        let asked = self.pusher.deletions_tried.lock().get(key).copied();
+        let since_ms = match asked {
+            Some((_, asked_ms)) => asked_ms,
+            None if self.view(|tables| Ok(tables.was_deletion_tried(key)))? => self.opened_ms,
+            None => return Ok(0),
+        };
+        Ok((since_ms + self.capabilities.late_write_ms).saturating_sub(self.now_ms()))
     }
 }

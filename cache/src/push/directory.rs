@@ -47,7 +47,7 @@ impl Replica {
             }
             if empty && !marked {
                 // A deletion that is still on its way would take it.
-                let wait_ms = self.late_deletion_wait_ms(key).unwrap_or(0);
+                let wait_ms = self.late_deletion_wait_ms(key)?;
                 if wait_ms > 0 {
                     self.postpone(ino, wait_ms);
                     return Ok(());

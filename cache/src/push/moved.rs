@@ -159,6 +159,7 @@ impl Replica {
         }
     }
 
+    /// [`lies_elsewhere`], for a file that may be gone.
     fn lies_elsewhere(&self, ino: Ino, key: &str) -> Result<bool> {
         self.view(|tables| match tables.inode(ino)? {
             Some(inode) => lies_elsewhere(tables, &inode, key),

@@ -156,8 +156,10 @@ impl Replica {
 
     /// Does what was planned, unless the bucket is not as expected.
     async fn act(self: &Arc<Self>, snapshot: &Snapshot, plan: &Plan) -> Result<Verdict> {
-        if let Some(verdict) = self.wait_for_late_deletions(snapshot, plan)? {
-            return Ok(verdict);
+        let wait_ms = self.late_deletions_wait_ms(plan)?;
+        if wait_ms > 0 {
+            self.postpone(snapshot.ino, wait_ms);
+            return Ok(Verdict::Later);
         }
         let mut others_changed = false;
         for write in &plan.writes {
@@ -382,7 +384,6 @@ impl Replica {
         if let Some(info) = theirs.as_ref().filter(|_| !snapshot.wanted.is_empty() && !tried)
             && self.bring_along(snapshot.ino, &key, info).await?
         {
-            self.pusher.deletions_tried.lock().remove(&delete.key);
             return Ok(Verdict::Again);
         }
         self.pusher.hints.owe();

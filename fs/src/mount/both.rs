@@ -46,17 +46,14 @@ impl Desk {
         self.both(
             |index| index.links(path),
             |share| share.around(path)?.links(path).map_err(|error| error.to_string()),
-            |ours, theirs| {
-                let mut targets: Vec<Vec<u8>> = theirs.iter().filter_map(|link| link.resolved_bytes.clone()).collect();
-                targets.sort_unstable();
-                targets.dedup();
-                let mut gone = HashSet::new();
-                for target in targets {
-                    if !self.index.contains(&target).map_err(index_failure)? && !self.knows_no_better(&target)? {
-                        gone.insert(target);
+            |ours, mut theirs| {
+                for link in &mut theirs {
+                    if let Some(target) = &link.resolved_bytes
+                        && self.is_gone_here(target)?
+                    {
+                        (link.resolved, link.resolved_bytes) = (None, None);
                     }
                 }
-                let theirs = without(theirs, &gone);
                 if self.knows_no_better(path)? {
                     *ours = theirs;
                 } else {
@@ -91,6 +88,11 @@ impl Desk {
                 Ok(())
             },
         )
+    }
+
+    /// Whether this machine knows that a note is not there, whatever the shared index says: what leads to it leads nowhere.
+    fn is_gone_here(&self, path: &[u8]) -> Result<bool, Failure> {
+        Ok(!self.index.contains(path).map_err(index_failure)? && !self.knows_no_better(path)?)
     }
 
     /// Whether a link stands in a note as this machine has indexed it, with a target that is not indexed yet.
@@ -137,16 +139,6 @@ impl Desk {
             shared_error: both.shared_error,
         }
     }
-}
-
-/// Links to notes that are gone here lead nowhere.
-fn without(mut links: Vec<Link>, gone: &HashSet<Vec<u8>>) -> Vec<Link> {
-    for link in &mut links {
-        if link.resolved_bytes.as_ref().is_some_and(|target| gone.contains(target)) {
-            (link.resolved, link.resolved_bytes) = (None, None);
-        }
-    }
-    links
 }
 
 /// Links that lead nowhere lead where another index has the same target lead.
